@@ -1,0 +1,750 @@
+
+/*
+ * Copyright (C) nginx-gate authors
+ */
+
+
+/*
+ * The composite peer: it delegates to the peer of one arm, and when the
+ * canary fails, to that of stable, in the same request.
+ *
+ * What nginx would surprise us with:
+ *   - ngx_http_upstream_init_round_robin_peer() reuses what it finds in
+ *     u->peer.data, so that is NULL before any arm's init is called;
+ *   - u->peer.tries must be above 1 before a failure for nginx to ask again,
+ *     and 0 afterwards for it to give up, while a one-server arm sets it to 0:
+ *     so what nginx sees is ours, what an arm sees is the arm's ("tries");
+ *   - for a connection from a keepalive cache that turned out to be dead,
+ *     nginx adds a try after free(): more tries than we left mean that this
+ *     attempt was no attempt;
+ *   - a get() that succeeds is followed by exactly one free(), one that fails
+ *     by none;
+ *   - a balancer around ours (keepalive in the composite block) has put its
+ *     own functions into u->peer: they stay.
+ */
+
+
+#include "ngx_http_gate.h"
+
+
+struct ngx_http_gate_peer_s {
+    ngx_http_request_t              *request;
+    ngx_gate_node_t                 *node;
+    ngx_http_gate_srv_conf_t        *composite;
+    ngx_http_gate_ctx_t             *ctx;
+    ngx_http_gate_pick_t            *pick;
+
+    ngx_uint_t                       arm;
+    ngx_uint_t                       used;     /* attempts */
+    ngx_uint_t                       tries;    /* as the arm sees them */
+    ngx_uint_t                       left;     /* as we left them to nginx */
+
+    unsigned                         may_switch:1;
+    unsigned                         reserve:1;    /* a try for stable */
+    unsigned                         failed:1;     /* the canary did */
+    unsigned                         stale:1;      /* "next" is in use */
+
+    ngx_http_gate_peer_t            *next;         /* of ctx->pending */
+
+    ngx_gate_attempt_t               attempt;
+
+    /* the arm's own */
+
+    void                            *data;
+    ngx_event_get_peer_pt            get;
+    ngx_event_free_peer_pt           free;
+    ngx_event_notify_peer_pt         notify;
+#if (NGX_SSL || NGX_COMPAT)
+    ngx_event_set_peer_session_pt    set_session;
+    ngx_event_save_peer_session_pt   save_session;
+#endif
+};
+
+
+static ngx_int_t ngx_http_gate_init_peer(ngx_http_request_t *r,
+    ngx_http_upstream_srv_conf_t *us);
+static ngx_int_t ngx_http_gate_init_arm(ngx_http_gate_peer_t *gp,
+    ngx_uint_t arm);
+static ngx_int_t ngx_http_gate_get_peer(ngx_peer_connection_t *pc,
+    void *data);
+static ngx_int_t ngx_http_gate_get_canary(ngx_http_gate_peer_t *gp,
+    ngx_peer_connection_t *pc);
+static ngx_int_t ngx_http_gate_get_arm(ngx_http_gate_peer_t *gp,
+    ngx_peer_connection_t *pc);
+static ngx_int_t ngx_http_gate_switch(ngx_http_gate_peer_t *gp,
+    ngx_peer_connection_t *pc, const char *why);
+static void ngx_http_gate_begin(ngx_http_gate_peer_t *gp);
+static void ngx_http_gate_unavailable(ngx_http_gate_peer_t *gp);
+static void ngx_http_gate_free_peer(ngx_peer_connection_t *pc, void *data,
+    ngx_uint_t state);
+static void ngx_http_gate_unlist(ngx_http_gate_peer_t *gp);
+static ngx_uint_t ngx_http_gate_stale(ngx_peer_connection_t *pc,
+    ngx_http_upstream_t *u, ngx_uint_t state);
+static ngx_uint_t ngx_http_gate_outcome(ngx_http_gate_peer_t *gp,
+    ngx_http_upstream_t *u, ngx_uint_t state);
+static ngx_int_t ngx_http_gate_failure(ngx_http_gate_peer_t *gp);
+static ngx_uint_t ngx_http_gate_broken(ngx_http_upstream_t *u);
+static void ngx_http_gate_end(ngx_http_gate_peer_t *gp, ngx_uint_t outcome);
+static void ngx_http_gate_breaker(ngx_http_gate_peer_t *gp,
+    ngx_http_upstream_t *u, ngx_uint_t outcome);
+static void ngx_http_gate_notify_peer(ngx_peer_connection_t *pc, void *data,
+    ngx_uint_t type);
+#if (NGX_SSL || NGX_COMPAT)
+static ngx_int_t ngx_http_gate_set_session(ngx_peer_connection_t *pc,
+    void *data);
+static void ngx_http_gate_save_session(ngx_peer_connection_t *pc,
+    void *data);
+#endif
+
+
+ngx_int_t
+ngx_http_gate_init_upstream(ngx_conf_t *cf, ngx_http_upstream_srv_conf_t *us)
+{
+    ngx_http_gate_srv_conf_t       *gscf;
+    ngx_http_upstream_rr_peers_t   *peers;
+
+    gscf = ngx_http_conf_upstream_srv_conf(us, ngx_http_gate_module);
+
+    /* some modules look into the peers of any upstream they find */
+
+    peers = ngx_pcalloc(cf->pool, sizeof(ngx_http_upstream_rr_peers_t));
+    if (peers == NULL) {
+        return NGX_ERROR;
+    }
+
+    peers->name = &us->host;
+
+    us->peer.data = peers;
+    us->peer.init = ngx_http_gate_init_peer;
+
+    gscf->ready = 1;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_gate_init_peer(ngx_http_request_t *r,
+    ngx_http_upstream_srv_conf_t *us)
+{
+    uint64_t                    word;
+    ngx_http_upstream_t        *u;
+    ngx_http_gate_peer_t       *gp;
+    ngx_http_gate_main_conf_t  *gmcf;
+
+    gp = ngx_pcalloc(r->pool, sizeof(ngx_http_gate_peer_t));
+    if (gp == NULL) {
+        return NGX_ERROR;
+    }
+
+    gmcf = ngx_http_get_module_main_conf(r, ngx_http_gate_module);
+
+    gp->request = r;
+    gp->node = &gmcf->node;
+    gp->composite = ngx_http_conf_upstream_srv_conf(us,
+                                                    ngx_http_gate_module);
+
+    gp->pick = ngx_http_gate_pick(r, gp->composite);
+    if (gp->pick == NULL) {
+        return NGX_ERROR;
+    }
+
+    gp->ctx = ngx_http_gate_ctx(r);
+    gp->ctx->current = gp->pick;
+
+    word = ngx_gate_load(&gp->composite->rollout->sh->word);
+
+    if (gp->pick->arm == NGX_GATE_CANARY && !gp->pick->forced
+        && ngx_gate_word_state(word) == GATE_ROLLED_BACK)
+    {
+        /* chosen before the flip, say for a header, and slow to get here */
+
+        gp->pick->arm = NGX_GATE_STABLE;
+    }
+
+    if (!gp->pick->counted && !gp->pick->forced) {
+        gp->pick->counted = 1;
+        ngx_gate_evidence_request(gp->composite->rollout, gp->pick->word,
+                                  gp->pick->arm);
+    }
+
+    if (ngx_http_gate_init_arm(gp, gp->pick->arm) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    u = r->upstream;
+
+    if (gp->arm == NGX_GATE_CANARY && gp->composite->fallback) {
+        gp->may_switch = 1;
+        gp->reserve = (u->conf->next_upstream_tries != 1);
+
+        u->peer.tries = 1 + gp->reserve;
+    }
+
+    gp->left = u->peer.tries;
+
+    u->peer.data = gp;
+    u->peer.get = ngx_http_gate_get_peer;
+    u->peer.free = ngx_http_gate_free_peer;
+    u->peer.notify = ngx_http_gate_notify_peer;
+#if (NGX_SSL || NGX_COMPAT)
+    u->peer.set_session = ngx_http_gate_set_session;
+    u->peer.save_session = ngx_http_gate_save_session;
+#endif
+
+    return NGX_OK;
+}
+
+
+/* Takes the arm's peer; u->peer.data and the functions are overwritten. */
+
+static ngx_int_t
+ngx_http_gate_init_arm(ngx_http_gate_peer_t *gp, ngx_uint_t arm)
+{
+    ngx_http_upstream_t           *u;
+    ngx_http_upstream_srv_conf_t  *us;
+
+    u = gp->request->upstream;
+    us = gp->composite->arm[arm];
+
+    u->peer.data = NULL;
+    u->peer.notify = NULL;
+#if (NGX_SSL || NGX_COMPAT)
+    u->peer.set_session = NULL;
+    u->peer.save_session = NULL;
+#endif
+
+    if (us->peer.init(gp->request, us) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* newer versions copy a peer's name out of the zone of this upstream */
+
+    u->upstream = us;
+
+    gp->arm = arm;
+    gp->tries = u->peer.tries;
+
+    gp->data = u->peer.data;
+    gp->get = u->peer.get;
+    gp->free = u->peer.free;
+    gp->notify = u->peer.notify;
+#if (NGX_SSL || NGX_COMPAT)
+    gp->set_session = u->peer.set_session;
+    gp->save_session = u->peer.save_session;
+#endif
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_gate_get_peer(ngx_peer_connection_t *pc, void *data)
+{
+    ngx_http_gate_peer_t *gp = data;
+
+    ngx_int_t  rc;
+
+    if (gp->stale) {
+        ngx_http_gate_unlist(gp);
+
+        if (pc->tries > gp->left) {
+
+            /* nginx takes the dead connection back: nothing happened */
+
+            ngx_gate_evidence_cancel(gp->composite->rollout, &gp->attempt);
+            gp->used--;
+            gp->ctx->nserved -= (gp->ctx->nserved != 0);
+
+        } else {
+            ngx_http_gate_end(gp, NGX_GATE_OUTCOME_FAILED);
+        }
+    }
+
+    if (gp->arm == NGX_GATE_CANARY) {
+        rc = ngx_http_gate_get_canary(gp, pc);
+
+    } else {
+        rc = ngx_http_gate_get_arm(gp, pc);
+    }
+
+    if (rc == NGX_OK || rc == NGX_DONE || rc == NGX_AGAIN) {
+        gp->used++;
+        ngx_http_gate_begin(gp);
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_gate_get_canary(ngx_http_gate_peer_t *gp, ngx_peer_connection_t *pc)
+{
+    uint64_t                  word;
+    ngx_int_t                 rc;
+    ngx_gate_rollout_conf_t  *rollout;
+
+    rollout = gp->composite->rollout;
+
+    if (gp->may_switch) {
+
+        if (gp->used) {
+            return ngx_http_gate_switch(gp, pc, gp->failed ? "failed"
+                                                           : "passed");
+        }
+
+        word = ngx_gate_load(&rollout->sh->word);
+
+        if (ngx_gate_word_state(word) == GATE_ROLLED_BACK
+            && !gp->pick->forced)
+        {
+            return ngx_http_gate_switch(gp, pc, "was rolled back");
+        }
+
+        rc = ngx_gate_breaker_check(&rollout->sh->breaker[NGX_GATE_CANARY]);
+
+        if (rc == NGX_BUSY) {
+            ngx_http_gate_unavailable(gp);
+            return ngx_http_gate_switch(gp, pc, "refuses connections");
+        }
+    }
+
+    rc = ngx_http_gate_get_arm(gp, pc);
+
+    if (rc != NGX_BUSY) {
+        return rc;
+    }
+
+    ngx_http_gate_unavailable(gp);
+
+    if (!gp->may_switch) {
+        return NGX_BUSY;
+    }
+
+    return ngx_http_gate_switch(gp, pc, "has no live server");
+}
+
+
+static ngx_int_t
+ngx_http_gate_get_arm(ngx_http_gate_peer_t *gp, ngx_peer_connection_t *pc)
+{
+    void       *own;
+    ngx_int_t   rc;
+    ngx_uint_t  tries;
+
+    own = pc->data;
+    tries = pc->tries;
+
+    pc->data = gp->data;
+
+    if (gp->may_switch) {
+        pc->tries = gp->tries;
+    }
+
+    rc = gp->get(pc, gp->data);
+
+    gp->data = pc->data;
+    pc->data = own;
+
+    if (gp->may_switch) {
+        gp->tries = pc->tries;
+        pc->tries = tries;
+    }
+
+    return rc;
+}
+
+
+/*
+ * From the canary to stable, within get(): what nginx or a balancer around
+ * ours has in u->peer stays, only the arm's peer behind us is another.
+ */
+
+static ngx_int_t
+ngx_http_gate_switch(ngx_http_gate_peer_t *gp, ngx_peer_connection_t *pc,
+    const char *why)
+{
+    ngx_int_t               rc;
+    ngx_uint_t              max;
+    ngx_http_request_t     *r;
+    ngx_peer_connection_t   saved;
+
+    r = gp->request;
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "gate: canary \"%V\" %s, the request goes to \"%V\"",
+                  &gp->composite->rollout->canary, why,
+                  &gp->composite->rollout->stable);
+
+    saved = *pc;
+
+    rc = ngx_http_gate_init_arm(gp, NGX_GATE_STABLE);
+
+    pc->data = saved.data;
+    pc->get = saved.get;
+    pc->free = saved.free;
+    pc->notify = saved.notify;
+#if (NGX_SSL || NGX_COMPAT)
+    pc->set_session = saved.set_session;
+    pc->save_session = saved.save_session;
+#endif
+
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    gp->may_switch = 0;
+    gp->reserve = 0;
+
+    max = r->upstream->conf->next_upstream_tries;
+
+    if (max) {
+        max -= ngx_min(gp->used, max - 1);
+        pc->tries = ngx_min(pc->tries, max);
+    }
+
+    if (gp->failed) {
+        ngx_gate_evidence_fallback(gp->composite->rollout, &gp->attempt);
+    }
+
+    return ngx_http_gate_get_arm(gp, pc);
+}
+
+
+static void
+ngx_http_gate_begin(ngx_http_gate_peer_t *gp)
+{
+    ngx_uint_t            kind;
+    ngx_http_gate_ctx_t  *ctx;
+
+    kind = gp->pick->forced ? NGX_GATE_KIND_FORCED
+           : (gp->arm != gp->pick->arm) ? NGX_GATE_KIND_FALLBACK
+           : NGX_GATE_KIND_NORMAL;
+
+    ngx_gate_evidence_begin(gp->composite->rollout, gp->pick->word,
+                            &gp->attempt, gp->arm, kind,
+                            &gp->request->upstream->state->header_time);
+
+    ctx = gp->ctx;
+
+    if (ctx->nserved < 32) {
+        ctx->served = (ctx->served & ~(1u << ctx->nserved))
+                      | (uint32_t) gp->arm << ctx->nserved;
+        ctx->nserved++;
+    }
+}
+
+
+/* The canary was not even asked: that is its failure too. */
+
+static void
+ngx_http_gate_unavailable(ngx_http_gate_peer_t *gp)
+{
+    gp->failed = 1;
+
+    ngx_gate_evidence_begin(gp->composite->rollout, gp->pick->word,
+                            &gp->attempt, gp->arm,
+                            gp->pick->forced ? NGX_GATE_KIND_FORCED
+                                             : NGX_GATE_KIND_NORMAL,
+                            &gp->request->upstream->state->header_time);
+
+    ngx_gate_evidence_end(gp->node, gp->composite->rollout, &gp->attempt,
+                          NGX_GATE_OUTCOME_UNAVAILABLE);
+}
+
+
+static void
+ngx_http_gate_free_peer(ngx_peer_connection_t *pc, void *data,
+    ngx_uint_t state)
+{
+    ngx_http_gate_peer_t *gp = data;
+
+    void                 *own;
+    ngx_uint_t            stale, outcome;
+    ngx_http_upstream_t  *u;
+
+    u = gp->request->upstream;
+
+    stale = ngx_http_gate_stale(pc, u, state);
+    outcome = ngx_http_gate_outcome(gp, u, state);
+
+    own = pc->data;
+    pc->data = gp->data;
+
+    if (gp->may_switch) {
+        pc->tries = gp->tries;
+    }
+
+    gp->free(pc, gp->data, state);
+
+    gp->data = pc->data;
+    pc->data = own;
+
+    if (gp->may_switch) {
+        gp->tries = pc->tries;
+        pc->tries = gp->reserve;
+    }
+
+    gp->left = pc->tries;
+
+    if (!gp->attempt.active) {
+        return;
+    }
+
+    if (stale) {
+        gp->stale = 1;
+        gp->next = gp->ctx->pending;
+        gp->ctx->pending = gp;
+        return;
+    }
+
+    ngx_http_gate_breaker(gp, u, outcome);
+    ngx_http_gate_end(gp, outcome);
+}
+
+
+static void
+ngx_http_gate_unlist(ngx_http_gate_peer_t *gp)
+{
+    ngx_http_gate_peer_t  **p;
+
+    gp->stale = 0;
+
+    for (p = &gp->ctx->pending; *p; p = &(*p)->next) {
+
+        if (*p == gp) {
+            *p = gp->next;
+            return;
+        }
+    }
+}
+
+
+void
+ngx_http_gate_settle(ngx_http_gate_ctx_t *ctx)
+{
+    ngx_http_gate_peer_t  *gp;
+
+    for (gp = ctx->pending; gp; gp = gp->next) {
+        gp->stale = 0;
+        ngx_http_gate_end(gp, NGX_GATE_OUTCOME_FAILED);
+    }
+
+    ctx->pending = NULL;
+}
+
+
+/*
+ * A kept connection that broke before a byte came back: if the server closed
+ * it while it was idle nginx asks again for nothing, and we will know when it
+ * calls get().
+ */
+
+static ngx_uint_t
+ngx_http_gate_stale(ngx_peer_connection_t *pc, ngx_http_upstream_t *u,
+    ngx_uint_t state)
+{
+    ngx_connection_t  *c;
+
+    c = pc->connection;
+
+    return pc->cached
+           && (state & NGX_PEER_FAILED)
+           && c != NULL
+           && u->state->status == 0
+           && u->state->header_time == (ngx_msec_t) -1
+           && !c->read->timedout
+           && !c->write->timedout;
+}
+
+
+static ngx_uint_t
+ngx_http_gate_outcome(ngx_http_gate_peer_t *gp, ngx_http_upstream_t *u,
+    ngx_uint_t state)
+{
+    ngx_int_t                   rc;
+    ngx_http_upstream_state_t  *st;
+
+    st = u->state;
+
+    if (state & NGX_PEER_FAILED) {
+
+        /* nginx asks another server for a 429 too: not that it is one */
+
+        return (st->status == NGX_HTTP_TOO_MANY_REQUESTS)
+               ? NGX_GATE_OUTCOME_OK : NGX_GATE_OUTCOME_FAILED;
+    }
+
+    if (state & NGX_PEER_NEXT) {
+        return NGX_GATE_OUTCOME_OK;
+    }
+
+    if (st->header_time == (ngx_msec_t) -1) {
+        return NGX_GATE_OUTCOME_CENSORED;
+    }
+
+    if (ngx_http_gate_broken(u)) {
+        return NGX_GATE_OUTCOME_BROKEN;
+    }
+
+    rc = ngx_http_gate_failure(gp);
+
+    if (rc == NGX_DECLINED) {
+        rc = (u->headers_in.status_n >= NGX_HTTP_INTERNAL_SERVER_ERROR
+              || st->status >= NGX_HTTP_INTERNAL_SERVER_ERROR);
+    }
+
+    return rc ? NGX_GATE_OUTCOME_FAILED : NGX_GATE_OUTCOME_OK;
+}
+
+
+/* gate_failure: 1, 0, or NGX_DECLINED when it has no opinion */
+
+static ngx_int_t
+ngx_http_gate_failure(ngx_http_gate_peer_t *gp)
+{
+    ngx_str_t  value;
+
+    if (gp->composite->failure == NULL
+        || ngx_http_complex_value(gp->request, gp->composite->failure,
+                                  &value)
+           != NGX_OK
+        || value.len == 0)
+    {
+        return NGX_DECLINED;
+    }
+
+    return !(value.len == 1 && value.data[0] == '0');
+}
+
+
+/* The answer began and did not end: the body was cut short. */
+
+static ngx_uint_t
+ngx_http_gate_broken(ngx_http_upstream_t *u)
+{
+    ngx_event_t       *rev;
+    ngx_event_pipe_t  *p;
+
+    if (u->upgrade || u->peer.connection == NULL) {
+        return 0;
+    }
+
+    if (u->buffering && u->pipe) {
+        p = u->pipe;
+
+        return p->upstream_error
+               || (p->upstream_eof && !p->upstream_done && p->length != -1);
+    }
+
+    rev = u->peer.connection->read;
+
+    return rev->error || rev->timedout || u->error
+           || (rev->eof && u->length != 0 && u->length != -1);
+}
+
+
+static void
+ngx_http_gate_end(ngx_http_gate_peer_t *gp, ngx_uint_t outcome)
+{
+    ngx_gate_rollout_conf_t  *rollout;
+
+    rollout = gp->composite->rollout;
+
+    if (gp->arm == NGX_GATE_CANARY) {
+
+        if (outcome == NGX_GATE_OUTCOME_FAILED) {
+            gp->failed = 1;
+        }
+
+    } else if (gp->failed && outcome == NGX_GATE_OUTCOME_OK) {
+        ngx_gate_evidence_saved(rollout, &gp->attempt);
+    }
+
+    ngx_gate_evidence_end(gp->node, rollout, &gp->attempt, outcome);
+}
+
+
+static void
+ngx_http_gate_breaker(ngx_http_gate_peer_t *gp, ngx_http_upstream_t *u,
+    ngx_uint_t outcome)
+{
+    ngx_gate_breaker_t  *b;
+
+    b = &gp->composite->rollout->sh->breaker[gp->arm];
+
+    if (u->state->connect_time != (ngx_msec_t) -1) {
+        ngx_gate_breaker_connected(b);
+
+    } else if (outcome == NGX_GATE_OUTCOME_FAILED) {
+        ngx_gate_breaker_refused(b, gp->attempt.start);
+    }
+}
+
+
+static void
+ngx_http_gate_notify_peer(ngx_peer_connection_t *pc, void *data,
+    ngx_uint_t type)
+{
+    ngx_http_gate_peer_t *gp = data;
+
+    void  *own;
+
+    if (gp->notify == NULL) {
+        return;
+    }
+
+    own = pc->data;
+    pc->data = gp->data;
+
+    gp->notify(pc, gp->data, type);
+
+    pc->data = own;
+}
+
+
+#if (NGX_SSL || NGX_COMPAT)
+
+static ngx_int_t
+ngx_http_gate_set_session(ngx_peer_connection_t *pc, void *data)
+{
+    ngx_http_gate_peer_t *gp = data;
+
+    void       *own;
+    ngx_int_t   rc;
+
+    if (gp->set_session == NULL) {
+        return NGX_OK;
+    }
+
+    own = pc->data;
+    pc->data = gp->data;
+
+    rc = gp->set_session(pc, gp->data);
+
+    pc->data = own;
+
+    return rc;
+}
+
+
+static void
+ngx_http_gate_save_session(ngx_peer_connection_t *pc, void *data)
+{
+    ngx_http_gate_peer_t *gp = data;
+
+    void  *own;
+
+    if (gp->save_session == NULL) {
+        return;
+    }
+
+    own = pc->data;
+    pc->data = gp->data;
+
+    gp->save_session(pc, gp->data);
+
+    pc->data = own;
+}
+
+#endif

@@ -1,0 +1,114 @@
+
+/*
+ * Copyright (C) nginx-gate authors
+ */
+
+
+/*
+ * What the gate knows of a main request.  nginx wipes r->ctx on an internal
+ * redirect, so the context hangs on a cleanup of the request's pool, where
+ * its handler identifies it; r->ctx is only the short way there.
+ */
+
+
+#include "ngx_http_gate.h"
+#include "ngx_http_gate_compat.h"
+
+
+static void ngx_http_gate_cleanup(void *data);
+
+
+ngx_http_gate_ctx_t *
+ngx_http_gate_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t   *cln;
+    ngx_http_gate_ctx_t  *ctx;
+
+    r = r->main;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_gate_module);
+
+    /* r->internal and r->filter_finalize say that a context was wiped */
+
+    if (ctx || !(r->internal || r->filter_finalize)) {
+        return ctx;
+    }
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+
+        if (cln->handler == ngx_http_gate_cleanup) {
+            ctx = cln->data;
+            ngx_http_set_ctx(r, ctx, ngx_http_gate_module);
+            return ctx;
+        }
+    }
+
+    return NULL;
+}
+
+
+ngx_http_gate_ctx_t *
+ngx_http_gate_ctx_create(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t   *cln;
+    ngx_http_gate_ctx_t  *ctx;
+
+    ctx = ngx_http_gate_ctx(r);
+    if (ctx) {
+        return ctx;
+    }
+
+    r = r->main;
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_gate_ctx_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    ctx = cln->data;
+
+    ngx_memzero(ctx, sizeof(ngx_http_gate_ctx_t));
+
+    ctx->request = r;
+    cln->handler = ngx_http_gate_cleanup;
+
+    ngx_http_set_ctx(r, ctx, ngx_http_gate_module);
+
+    return ctx;
+}
+
+
+static void
+ngx_http_gate_cleanup(void *data)
+{
+    ngx_http_gate_ctx_t *ctx = data;
+
+    if (ctx->pending) {
+        ngx_http_gate_settle(ctx);
+    }
+
+    if (ctx->gauge) {
+        ngx_gate_store(ctx->gauge, *ctx->gauge - 1);
+    }
+}
+
+
+ngx_int_t
+ngx_http_gate_add_header(ngx_http_request_t *r, const char *name, size_t len,
+    ngx_str_t *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = 1;
+    ngx_http_gate_last_header(h);
+    h->key.data = (u_char *) name;
+    h->key.len = len;
+    h->value = *value;
+
+    return NGX_OK;
+}

@@ -1,0 +1,276 @@
+
+/*
+ * Copyright (C) nginx-gate authors
+ */
+
+
+/*
+ *     $gate_arm             of the composite in use, else of the only one
+ *     $gate_arm_NAME        that composite NAME chose or would choose
+ *     $gate_arm_served      the arms of the attempts, as $upstream_addr
+ *     $gate_rollout_state   idle, progressing, paused, promoted, rolled_back
+ *     $gate_weight          in percent, without the sign
+ */
+
+
+#include "ngx_http_gate.h"
+
+
+static ngx_int_t ngx_http_gate_variable_arm(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_gate_variable_served(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_gate_variable_state(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_gate_variable_weight(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_http_gate_srv_conf_t *ngx_http_gate_variable_composite(
+    ngx_http_request_t *r);
+static ngx_int_t ngx_http_gate_variable_text(ngx_http_variable_value_t *v,
+    const char *text);
+
+
+static ngx_http_variable_t  ngx_http_gate_vars[] = {
+
+    { ngx_string("gate_arm"), NULL, ngx_http_gate_variable_arm, 0,
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("gate_arm_served"), NULL, ngx_http_gate_variable_served, 0,
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("gate_rollout_state"), NULL, ngx_http_gate_variable_state, 0,
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("gate_weight"), NULL, ngx_http_gate_variable_weight, 0,
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+      ngx_http_null_variable
+};
+
+
+static const char  *ngx_http_gate_arm_names[] = { "stable", "canary" };
+
+
+ngx_int_t
+ngx_http_gate_add_variables(ngx_conf_t *cf)
+{
+    ngx_http_variable_t  *var, *v;
+
+    for (v = ngx_http_gate_vars; v->name.len; v++) {
+        var = ngx_http_add_variable(cf, &v->name, v->flags);
+        if (var == NULL) {
+            return NGX_ERROR;
+        }
+
+        var->get_handler = v->get_handler;
+        var->data = v->data;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_gate_add_arm_variable(ngx_conf_t *cf,
+    ngx_http_gate_srv_conf_t *composite)
+{
+    u_char               *p;
+    ngx_str_t             name;
+    ngx_uint_t            i;
+    ngx_http_variable_t  *var;
+
+    static ngx_str_t  prefix = ngx_string("gate_arm_");
+
+    name.len = prefix.len + composite->rollout->name.len;
+
+    name.data = ngx_pnalloc(cf->pool, name.len);
+    if (name.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_cpymem(name.data, prefix.data, prefix.len);
+    ngx_strlow(p, composite->rollout->name.data,
+               composite->rollout->name.len);
+
+    /* a variable's name has no dots and dashes: the name is "_" there */
+
+    for (i = 0; i < composite->rollout->name.len; i++) {
+
+        if (p[i] == '.' || p[i] == '-') {
+            p[i] = '_';
+        }
+    }
+
+    var = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
+    if (var == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (var->get_handler) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "variable \"$%V\" of upstream \"%V\" exists "
+                           "already, give the upstream another name",
+                           &name, &composite->rollout->name);
+        return NGX_ERROR;
+    }
+
+    var->get_handler = ngx_http_gate_variable_arm;
+    var->data = (uintptr_t) composite;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_gate_variable_arm(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_gate_pick_t      *pick;
+    ngx_http_gate_srv_conf_t  *composite;
+
+    composite = (ngx_http_gate_srv_conf_t *) data;
+
+    if (composite == NULL) {
+        composite = ngx_http_gate_variable_composite(r);
+    }
+
+    if (composite == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    pick = ngx_http_gate_pick(r, composite);
+    if (pick == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_gate_variable_text(v, ngx_http_gate_arm_names[pick->arm]);
+}
+
+
+static ngx_int_t
+ngx_http_gate_variable_served(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char               *p;
+    ngx_uint_t            i;
+    ngx_http_gate_ctx_t  *ctx;
+
+    ctx = ngx_http_gate_ctx(r);
+
+    if (ctx == NULL || ctx->nserved == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    /* both names have six letters */
+
+    p = ngx_pnalloc(r->pool, ctx->nserved * (sizeof("stable, ") - 1));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    v->data = p;
+
+    for (i = 0; i < ctx->nserved; i++) {
+
+        if (i) {
+            p = ngx_cpymem(p, ", ", 2);
+        }
+
+        p = ngx_cpymem(p, ngx_http_gate_arm_names[(ctx->served >> i) & 1], 6);
+    }
+
+    v->len = p - v->data;
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_gate_variable_state(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    uint64_t                   word;
+    ngx_http_gate_srv_conf_t  *composite;
+
+    composite = ngx_http_gate_variable_composite(r);
+
+    if (composite == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    word = ngx_gate_load(&composite->rollout->sh->word);
+
+    return ngx_http_gate_variable_text(v,
+                          gate_rollout_state_name(ngx_gate_word_state(word)));
+}
+
+
+static ngx_int_t
+ngx_http_gate_variable_weight(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                    *p;
+    uint64_t                   word;
+    ngx_http_gate_srv_conf_t  *composite;
+
+    composite = ngx_http_gate_variable_composite(r);
+
+    if (composite == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, 8);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    word = ngx_gate_load(&composite->rollout->sh->word);
+
+    v->len = gate_format_weight(ngx_gate_word_weight(word), (char *) p);
+    v->data = p;
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_http_gate_srv_conf_t *
+ngx_http_gate_variable_composite(ngx_http_request_t *r)
+{
+    ngx_http_gate_ctx_t         *ctx;
+    ngx_http_gate_srv_conf_t   **composite;
+    ngx_http_gate_main_conf_t   *gmcf;
+
+    ctx = ngx_http_gate_ctx(r);
+
+    if (ctx && ctx->current) {
+        return ctx->current->composite;
+    }
+
+    gmcf = ngx_http_get_module_main_conf(r, ngx_http_gate_module);
+    composite = gmcf->composites.elts;
+
+    return (gmcf->composites.nelts == 1) ? composite[0] : NULL;
+}
+
+
+static ngx_int_t
+ngx_http_gate_variable_text(ngx_http_variable_value_t *v, const char *text)
+{
+    v->data = (u_char *) text;
+    v->len = ngx_strlen(text);
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+
+    return NGX_OK;
+}

@@ -1,0 +1,378 @@
+
+/*
+ * Copyright (C) nginx-gate authors
+ */
+
+
+/*
+ * A node: one nginx with its shared zone, seen from one process.
+ *
+ * Life of a configuration:
+ *   1. the directives fill an ngx_gate_node_t of the new cycle's pool;
+ *   2. ngx_gate_node_init_zone() maps or makes the zone and reserves an
+ *      inert object for each new name: it may still fail, and a reload that
+ *      fails afterwards has changed nothing that anybody could see;
+ *   3. ngx_gate_node_adopt() runs in the master once the reload can no
+ *      longer fail (init_module): it reads the state file if the zone is
+ *      new, opens epochs, and makes this configuration the live one;
+ *   4. ngx_gate_node_start() runs in each worker: it takes the slot and
+ *      starts the tick; one worker of the live generation becomes the agent.
+ */
+
+
+#ifndef _NGX_GATE_NODE_H_INCLUDED_
+#define _NGX_GATE_NODE_H_INCLUDED_
+
+
+#include "ngx_gate_zone.h"
+#include "core/gate_verdict.h"
+
+
+#pragma GCC visibility push(hidden)
+
+
+#define NGX_GATE_RULE_ERROR_RATE      0
+#define NGX_GATE_RULE_QUANTILE        1
+#define NGX_GATE_RULE_ERROR_RATIO     2
+#define NGX_GATE_RULE_LATENCY_RATIO   3
+
+
+typedef struct {
+    ngx_uint_t                 type;
+    double                     bound;     /* rate or ratio; for a quantile
+                                             the share that may be slower */
+    double                     q;         /* 0.95 for p95 */
+    ngx_msec_t                 threshold; /* of a quantile */
+    ngx_msec_t                 window;
+    ngx_msec_t                 hold;
+    uint64_t                   min;
+    ngx_uint_t                 hists;     /* index, of a latency ratio */
+    unsigned                   exact:1;
+    gate_test_t                test;
+    ngx_str_t                  text;      /* as it was configured */
+} ngx_gate_rule_t;
+
+
+typedef struct {
+    ngx_str_t                  name;
+    ngx_str_t                  stable;
+    ngx_str_t                  canary;
+    ngx_str_t                  id;
+    ngx_str_t                  labels;    /* JSON object or empty */
+    ngx_uint_t                 weight;    /* basis points */
+
+    ngx_gate_rule_t            rules[NGX_GATE_RULES];
+    ngx_uint_t                 nrules;
+    ngx_uint_t                 nhists;
+    ngx_uint_t                 nquantiles;
+    uint64_t                   digest;    /* of the rules */
+
+    ngx_gate_rollout_t        *sh;
+    ngx_uint_t                 index;
+} ngx_gate_rollout_conf_t;
+
+
+typedef struct {
+    ngx_str_t                  path;      /* NUL-terminated */
+    ngx_uint_t                 sw;        /* index of the switch */
+} ngx_gate_file_conf_t;
+
+
+typedef struct {
+    size_t                     size;
+    ngx_shm_zone_t            *shm_zone;
+    ngx_path_t                *state;     /* NULL: nothing is kept */
+
+    ngx_array_t                switches;  /* of ngx_str_t; 0 is the global */
+    ngx_array_t                rollouts;  /* of ngx_gate_rollout_conf_t * */
+    ngx_array_t                files;     /* of ngx_gate_file_conf_t */
+
+    ngx_gate_zone_t           *sh;
+    ngx_slab_pool_t           *shpool;
+    ngx_uint_t                 sw_map[NGX_GATE_SWITCHES];  /* conf to zone */
+    uint32_t                   generation;
+} ngx_gate_node_t;
+
+
+/* an attempt on an upstream server, in the memory of its request */
+
+typedef struct {
+    ngx_queue_t                queue;     /* of those that may become slow */
+    ngx_msec_t                 start;
+    ngx_msec_t                *header;    /* (ngx_msec_t) -1 until it came */
+    uint64_t                   tag;
+    ngx_uint_t                 block;
+    ngx_uint_t                 arm;
+    ngx_uint_t                 kind;
+    ngx_uint_t                 slow;      /* rules that counted it already */
+    unsigned                   active:1;
+    unsigned                   queued:1;
+} ngx_gate_attempt_t;
+
+
+#define NGX_GATE_OUTCOME_OK           0
+#define NGX_GATE_OUTCOME_FAILED       1
+#define NGX_GATE_OUTCOME_BROKEN       2   /* after the header */
+#define NGX_GATE_OUTCOME_CENSORED     3   /* the client left first */
+#define NGX_GATE_OUTCOME_UNAVAILABLE  4   /* there was nobody to ask */
+
+
+/* ngx_gate_node.c */
+
+/*
+ * Index in node->switches of the switch with that name, made when it is new;
+ * NGX_ERROR when there are NGX_GATE_SWITCHES already or memory is short.
+ */
+ngx_int_t ngx_gate_node_switch(ngx_gate_node_t *node, ngx_str_t *name);
+
+/* For ngx_shm_zone_t.init; shm_zone->data is the ngx_gate_node_t. */
+ngx_int_t ngx_gate_node_init_zone(ngx_shm_zone_t *shm_zone, void *data);
+
+/* In the master, when the cycle is committed.  It cannot fail. */
+void ngx_gate_node_adopt(ngx_cycle_t *cycle, ngx_gate_node_t *node);
+
+/* In init_process of workers.  NGX_OK, or NGX_ERROR when memory is short. */
+ngx_int_t ngx_gate_node_start(ngx_cycle_t *cycle, ngx_gate_node_t *node);
+
+/* In exit_process. */
+void ngx_gate_node_stop(ngx_cycle_t *cycle);
+
+/* The slot of this process; never NULL after ngx_gate_node_start(). */
+extern ngx_gate_slot_t  *ngx_gate_slot;
+
+/* Whether the process that owns the slot lives (a system call). */
+ngx_uint_t ngx_gate_slot_alive(ngx_gate_slot_t *slot);
+
+/* Copies text of any length and NUL-terminates it, cut to fit. */
+void ngx_gate_text(char *dst, size_t size, u_char *src, size_t len);
+
+/* Wall-clock milliseconds of this turn of the event loop. */
+int64_t ngx_gate_now(void);
+
+/* Marks what the state file holds as changed.  Under the slab mutex or not. */
+void ngx_gate_changed(ngx_gate_zone_t *sh);
+
+void ngx_gate_random(void *p, size_t len);
+
+
+/* ngx_gate_agent.c */
+
+ngx_int_t ngx_gate_agent_start(ngx_cycle_t *cycle, ngx_gate_node_t *node);
+void ngx_gate_agent_stop(ngx_cycle_t *cycle);
+
+/* The queue of attempts in flight of one rollout in this process. */
+ngx_queue_t *ngx_gate_agent_flights(ngx_gate_rollout_conf_t *rc);
+
+
+/* ngx_gate_switch.c */
+
+/* The request path: NGX_GATE_SWITCH_* of the switch, one load. */
+#define ngx_gate_switch_effective(s)  ngx_gate_peek(&(s)->effective)
+
+/*
+ * Sets the control value, at once for every worker.  Takes the slab mutex.
+ * source and actor: NUL-terminated.
+ */
+void ngx_gate_switch_set(ngx_gate_node_t *node, ngx_gate_switch_t *s,
+    gate_switch_value_t *v, const char *source, const char *actor);
+
+/* What the files say: v is NULL when none of them says "on". */
+void ngx_gate_switch_set_file(ngx_gate_node_t *node, ngx_gate_switch_t *s,
+    gate_switch_value_t *v);
+
+/* Time went on: windows begin and end.  Takes the slab mutex if need be. */
+void ngx_gate_switch_tick(ngx_gate_node_t *node, ngx_gate_switch_t *s);
+
+/*
+ * A consistent copy of the switch.  It never waits: when a writer died in
+ * the middle the copy is what there is, with the texts terminated.
+ */
+void ngx_gate_switch_read(ngx_gate_switch_t *s, ngx_gate_switch_t *copy);
+
+/* The value that counts now: the file's when the file closes the switch. */
+gate_switch_value_t *ngx_gate_switch_value(ngx_gate_switch_t *copy);
+
+/* Sum over the living processes; sw is an index of the zone. */
+void ngx_gate_switch_inflight(ngx_gate_zone_t *sh, ngx_uint_t sw,
+    ngx_gate_inflight_t *sum);
+
+
+/* ngx_gate_rollout.c */
+
+#define ngx_gate_word_epoch(w)    ((uint32_t) ((w) >> 32))
+#define ngx_gate_word_state(w)    ((ngx_uint_t) ((w) >> 29) & 7)
+#define ngx_gate_word_cause(w)    ((ngx_uint_t) ((w) >> 25) & 15)
+#define ngx_gate_word_block(w)    ((ngx_uint_t) ((w) >> 23) & 3)
+#define ngx_gate_word_seed(w)     ((ngx_uint_t) ((w) >> 22) & 1)
+#define ngx_gate_word_weight(w)   ((ngx_uint_t) (w) & 0x3fff)
+
+#define NGX_GATE_CAUSE_OPERATOR   15
+
+typedef enum {
+    NGX_GATE_DO_WEIGHT = 0,
+    NGX_GATE_DO_PAUSE,
+    NGX_GATE_DO_RESUME,
+    NGX_GATE_DO_PROMOTE,
+    NGX_GATE_DO_ABORT,
+    NGX_GATE_DO_RETRY,
+    NGX_GATE_DO_START
+} ngx_gate_action_e;
+
+/*
+ * An operator's wish.  weight: basis points, of NGX_GATE_DO_WEIGHT.
+ * NGX_OK; NGX_DECLINED when the state does not allow it, *why (static) says
+ * why and what to do instead.  Takes the slab mutex.
+ */
+ngx_int_t ngx_gate_rollout_do(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_gate_action_e action, ngx_uint_t weight,
+    const char *source, const char *actor, const char *reason,
+    const char **why);
+
+/*
+ * The flip: progressing, paused or promoted becomes rolled_back at weight 0,
+ * if the word still is w.  Lock-free.  NGX_OK for exactly one caller.
+ */
+ngx_int_t ngx_gate_rollout_flip(ngx_gate_rollout_conf_t *rc, uint64_t w,
+    ngx_uint_t cause);
+
+/* Applies a configuration to the object.  Under the slab mutex. */
+void ngx_gate_rollout_adopt_locked(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_log_t *log);
+
+/* Takes over what the state file says, if it is newer.  Under the mutex. */
+void ngx_gate_rollout_import_locked(ngx_gate_node_t *node,
+    ngx_gate_rollout_t *ro, gate_state_rollout_t *st);
+
+void ngx_gate_rollout_export_locked(ngx_gate_rollout_t *ro,
+    gate_state_rollout_t *st);
+
+ngx_gate_rollout_t *ngx_gate_rollout_find(ngx_gate_zone_t *sh, u_char *name,
+    size_t len);
+
+
+/* ngx_gate_evidence.c */
+
+/* A request was sent to an arm by weight, key or cookie. */
+void ngx_gate_evidence_request(ngx_gate_rollout_conf_t *rc, uint64_t w,
+    ngx_uint_t arm);
+
+/* An attempt begins.  header: where its header time will appear. */
+void ngx_gate_evidence_begin(ngx_gate_rollout_conf_t *rc, uint64_t w,
+    ngx_gate_attempt_t *a, ngx_uint_t arm, ngx_uint_t kind,
+    ngx_msec_t *header);
+
+/*
+ * It ended, exactly once for each begin.  Flips the rollout when this
+ * attempt proves a breach.
+ */
+void ngx_gate_evidence_end(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_gate_attempt_t *a, ngx_uint_t outcome);
+
+/* It was none: nginx takes it back and tries again for nothing. */
+void ngx_gate_evidence_cancel(ngx_gate_rollout_conf_t *rc,
+    ngx_gate_attempt_t *a);
+
+/* A canary that failed was made good by stable. */
+void ngx_gate_evidence_saved(ngx_gate_rollout_conf_t *rc,
+    ngx_gate_attempt_t *a);
+void ngx_gate_evidence_fallback(ngx_gate_rollout_conf_t *rc,
+    ngx_gate_attempt_t *a);
+
+/* Attempts of this process that are slow by now, though they still run. */
+void ngx_gate_evidence_scan(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_queue_t *flights);
+
+/* The agent's look: takes snapshots and judges every rule. */
+void ngx_gate_evidence_tick(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc);
+
+/* The block in use; it may be replaced at any moment. */
+ngx_gate_block_t *ngx_gate_evidence_block(ngx_gate_rollout_t *ro, uint64_t w);
+
+/* What a rule looks at, for the status page and the record. */
+
+typedef struct {
+    uint64_t                   n;         /* eligible for min= */
+    double                     value;     /* NaN: no data */
+    double                     bound;
+    unsigned                   enough:1;  /* min= is reached */
+    unsigned                   over:1;    /* proved */
+} ngx_gate_look_t;
+
+void ngx_gate_evidence_look(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
+    ngx_gate_block_t *b, ngx_gate_look_t *look);
+
+/* Breaker of an arm: NGX_OK to try it, NGX_BUSY while it is open. */
+ngx_int_t ngx_gate_breaker_check(ngx_gate_breaker_t *b);
+void ngx_gate_breaker_connected(ngx_gate_breaker_t *b);
+void ngx_gate_breaker_refused(ngx_gate_breaker_t *b, ngx_msec_t start);
+
+
+/* ngx_gate_event.c */
+
+/* Adds one line of JSON (len < NGX_GATE_RECORD_LEN).  Takes the mutex. */
+void ngx_gate_event_add(ngx_gate_node_t *node, const char *json, size_t len);
+
+/* Copies event "number" if it is still there.  NGX_OK or NGX_DECLINED. */
+ngx_int_t ngx_gate_event_get(ngx_gate_zone_t *sh, uint64_t number,
+    char text[NGX_GATE_RECORD_LEN]);
+
+/*
+ * Writes the record of the rollout's last flip, if nobody did: event, log,
+ * the rollout's own copy.  Any process may call it any number of times.
+ */
+void ngx_gate_event_record(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc);
+
+/* An operator's write: who, what, on what, from, to. */
+void ngx_gate_event_audit(ngx_gate_node_t *node, const char *what,
+    ngx_str_t *object, const char *source, const char *actor,
+    const char *before, const char *after, const char *reason);
+
+
+/* ngx_gate_io.c: a thread of our own for what a disk may hang on */
+
+typedef struct ngx_gate_io_s  ngx_gate_io_t;
+typedef void (*ngx_gate_io_pt)(void *data);
+
+ngx_gate_io_t *ngx_gate_io_create(void);
+
+/* NGX_OK; NGX_AGAIN while the last job runs; NGX_ERROR without a thread. */
+ngx_int_t ngx_gate_io_post(ngx_gate_io_t *io, ngx_gate_io_pt job, void *data);
+
+/* 1 when no job runs: what the last one wrote may be read. */
+ngx_uint_t ngx_gate_io_idle(ngx_gate_io_t *io);
+
+
+/* ngx_gate_state.c */
+
+/* In the master: reads the state file into the zone, never fails. */
+void ngx_gate_state_load(ngx_gate_node_t *node, ngx_log_t *log);
+
+/* Copies what an older zone of this master holds (the size changed). */
+void ngx_gate_state_copy(ngx_gate_node_t *node, ngx_gate_zone_t *from,
+    ngx_slab_pool_t *shpool, ngx_log_t *log);
+
+/* Of the agent: saves when something changed.  Never blocks. */
+void ngx_gate_state_tick(ngx_gate_node_t *node, ngx_log_t *log);
+
+/* The agent retires: gives the directory to its successor. */
+ngx_int_t ngx_gate_state_release(void);
+
+/* The process exits: the last word, written without fsync. */
+void ngx_gate_state_final(ngx_gate_node_t *node, ngx_log_t *log);
+
+
+/* ngx_gate_watch.c: maintenance files */
+
+/* In the master, before there is traffic. */
+void ngx_gate_watch_load(ngx_gate_node_t *node, ngx_log_t *log);
+
+/* Of the agent: looks four times a second, in a thread. */
+void ngx_gate_watch_tick(ngx_gate_node_t *node, ngx_log_t *log);
+
+
+#pragma GCC visibility pop
+
+
+#endif /* _NGX_GATE_NODE_H_INCLUDED_ */

@@ -1,0 +1,335 @@
+
+/*
+ * Copyright (C) nginx-gate authors
+ */
+
+
+/*
+ * Maintenance files.  The agent has them read four times a second, in a
+ * thread, and what they say goes into the zone: no request ever stats a
+ * file, and a file system that hangs hangs nobody.
+ */
+
+
+#include "ngx_gate_node.h"
+
+
+#define NGX_GATE_WATCH_MSEC   200
+#define NGX_GATE_WATCH_SIZE   65536
+
+#define NGX_GATE_WATCH_ABSENT  0
+#define NGX_GATE_WATCH_HERE    1
+#define NGX_GATE_WATCH_ERROR   2
+
+
+typedef struct {
+    char              path[NGX_MAX_PATH];
+    ngx_uint_t        found;
+    ngx_err_t         err;
+    int64_t           mtime;
+    size_t            len;
+    u_char           *text;                /* NGX_GATE_WATCH_SIZE + 1 */
+
+    /* the last good word, kept when the next one is none */
+
+    ngx_uint_t        on;
+    ngx_uint_t        bad;                 /* it was said */
+    gate_switch_value_t  value;
+    ngx_uint_t        sw;                  /* index of the zone */
+} ngx_gate_watch_file_t;
+
+
+typedef struct {
+    ngx_gate_watch_file_t  *file;
+    ngx_uint_t              nfiles;
+} ngx_gate_watch_t;
+
+
+static ngx_gate_watch_t *ngx_gate_watch_create(ngx_gate_node_t *node);
+static void ngx_gate_watch_free(ngx_gate_watch_t *w);
+static void ngx_gate_watch_job(void *data);
+static void ngx_gate_watch_read(ngx_gate_watch_file_t *f);
+static void ngx_gate_watch_apply(ngx_gate_node_t *node, ngx_gate_watch_t *w,
+    ngx_log_t *log);
+static void ngx_gate_watch_parse(ngx_gate_node_t *node,
+    ngx_gate_watch_file_t *f, ngx_log_t *log);
+
+
+static ngx_gate_io_t     *ngx_gate_watch_io;
+static ngx_gate_watch_t  *ngx_gate_watch;
+static ngx_gate_node_t   *ngx_gate_watch_node;
+static ngx_uint_t         ngx_gate_watch_posted;
+static ngx_msec_t         ngx_gate_watch_next;
+
+
+void
+ngx_gate_watch_load(ngx_gate_node_t *node, ngx_log_t *log)
+{
+    ngx_gate_watch_t  *w;
+
+    w = ngx_gate_watch_create(node);
+    if (w == NULL) {
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "gate: no memory to look at maintenance files");
+        return;
+    }
+
+    ngx_gate_watch_job(w);
+    ngx_gate_watch_apply(node, w, log);
+    ngx_gate_watch_free(w);
+}
+
+
+void
+ngx_gate_watch_tick(ngx_gate_node_t *node, ngx_log_t *log)
+{
+    if (!ngx_gate_io_idle(ngx_gate_watch_io)) {
+        return;
+    }
+
+    if (ngx_gate_watch_posted) {
+        ngx_gate_watch_posted = 0;
+
+        if (ngx_gate_watch_node == node) {
+            ngx_gate_watch_apply(node, ngx_gate_watch, log);
+        }
+    }
+
+    if (node->files.nelts == 0
+        || (ngx_msec_int_t) (ngx_gate_watch_next - ngx_current_msec) > 0)
+    {
+        return;
+    }
+
+    ngx_gate_watch_next = ngx_current_msec + NGX_GATE_WATCH_MSEC;
+
+    if (ngx_gate_watch == NULL || ngx_gate_watch_node != node) {
+        ngx_gate_watch_free(ngx_gate_watch);
+
+        ngx_gate_watch = ngx_gate_watch_create(node);
+        ngx_gate_watch_node = node;
+    }
+
+    if (ngx_gate_watch_io == NULL) {
+        ngx_gate_watch_io = ngx_gate_io_create();
+    }
+
+    if (ngx_gate_watch
+        && ngx_gate_io_post(ngx_gate_watch_io, ngx_gate_watch_job,
+                            ngx_gate_watch)
+           == NGX_OK)
+    {
+        ngx_gate_watch_posted = 1;
+    }
+}
+
+
+static ngx_gate_watch_t *
+ngx_gate_watch_create(ngx_gate_node_t *node)
+{
+    ngx_uint_t              i;
+    ngx_gate_watch_t       *w;
+    ngx_gate_file_conf_t   *conf;
+    ngx_gate_watch_file_t  *f;
+
+    w = calloc(1, sizeof(ngx_gate_watch_t));
+    if (w == NULL) {
+        return NULL;
+    }
+
+    w->nfiles = node->files.nelts;
+    w->file = calloc(w->nfiles + 1, sizeof(ngx_gate_watch_file_t));
+
+    if (w->file == NULL) {
+        free(w);
+        return NULL;
+    }
+
+    conf = node->files.elts;
+
+    for (i = 0; i < w->nfiles; i++) {
+        f = &w->file[i];
+
+        ngx_gate_text(f->path, sizeof(f->path), conf[i].path.data,
+                      conf[i].path.len);
+
+        f->sw = node->sw_map[conf[i].sw];
+        f->text = malloc(NGX_GATE_WATCH_SIZE + 1);
+
+        if (f->text == NULL) {
+            ngx_gate_watch_free(w);
+            return NULL;
+        }
+    }
+
+    return w;
+}
+
+
+static void
+ngx_gate_watch_free(ngx_gate_watch_t *w)
+{
+    ngx_uint_t  i;
+
+    if (w == NULL) {
+        return;
+    }
+
+    for (i = 0; i < w->nfiles; i++) {
+        free(w->file[i].text);
+    }
+
+    free(w->file);
+    free(w);
+}
+
+
+/* In the thread (and once in the master). */
+
+static void
+ngx_gate_watch_job(void *data)
+{
+    ngx_gate_watch_t *w = data;
+
+    ngx_uint_t  i;
+
+    for (i = 0; i < w->nfiles; i++) {
+        ngx_gate_watch_read(&w->file[i]);
+    }
+}
+
+
+static void
+ngx_gate_watch_read(ngx_gate_watch_file_t *f)
+{
+    int          fd;
+    ssize_t      n;
+    struct stat  sb;
+
+    f->err = 0;
+    f->len = 0;
+
+    if (stat(f->path, &sb) == -1) {
+        f->err = ngx_errno;
+        f->found = (f->err == NGX_ENOENT || f->err == NGX_ENOTDIR)
+                   ? NGX_GATE_WATCH_ABSENT : NGX_GATE_WATCH_ERROR;
+        return;
+    }
+
+    f->found = NGX_GATE_WATCH_HERE;
+    f->mtime = sb.st_mtime;
+
+    if (!S_ISREG(sb.st_mode)) {
+        return;
+    }
+
+    fd = open(f->path, O_RDONLY|O_CLOEXEC|O_NONBLOCK);
+
+    if (fd == -1) {
+
+        /* it is there, and that much is a word already */
+
+        f->err = ngx_errno;
+        f->found = (f->err == NGX_ENOENT) ? NGX_GATE_WATCH_ABSENT
+                   : (f->err == NGX_EACCES) ? NGX_GATE_WATCH_HERE
+                   : NGX_GATE_WATCH_ERROR;
+        return;
+    }
+
+    while (f->len <= NGX_GATE_WATCH_SIZE) {
+        n = read(fd, f->text + f->len, NGX_GATE_WATCH_SIZE + 1 - f->len);
+
+        if (n == -1) {
+            f->err = ngx_errno;
+            f->found = NGX_GATE_WATCH_ERROR;
+        }
+
+        if (n <= 0) {
+            break;
+        }
+
+        f->len += (size_t) n;
+    }
+
+    (void) close(fd);
+}
+
+
+static void
+ngx_gate_watch_apply(ngx_gate_node_t *node, ngx_gate_watch_t *w,
+    ngx_log_t *log)
+{
+    ngx_uint_t              i, n, sw;
+    gate_switch_value_t    *on;
+    ngx_gate_watch_file_t  *f;
+
+    for (i = 0; i < w->nfiles; i++) {
+        ngx_gate_watch_parse(node, &w->file[i], log);
+    }
+
+    /* several files may close one switch: the first that says so counts,
+       one that stops reads before one that stops writes */
+
+    for (n = 0; n < node->switches.nelts; n++) {
+        sw = node->sw_map[n];
+        on = NULL;
+
+        for (i = 0; i < w->nfiles; i++) {
+            f = &w->file[i];
+
+            if (f->sw != sw || !f->on
+                || !gate_switch_active(&f->value, ngx_time()))
+            {
+                continue;
+            }
+
+            if (on == NULL || (on->read_only && !f->value.read_only)) {
+                on = &f->value;
+            }
+        }
+
+        ngx_gate_switch_set_file(node, &node->sh->switches[sw], on);
+    }
+}
+
+
+static void
+ngx_gate_watch_parse(ngx_gate_node_t *node, ngx_gate_watch_file_t *f,
+    ngx_log_t *log)
+{
+    const char           *what;
+    gate_switch_value_t   v;
+
+    if (f->found == NGX_GATE_WATCH_ABSENT) {
+        f->on = 0;
+        f->bad = 0;
+        return;
+    }
+
+    what = "cannot be read";
+
+    /* a "ttl" in it runs from when it was written, not from our last look */
+
+    if (f->found == NGX_GATE_WATCH_HERE) {
+        what = "is neither a word, an object, nor empty";
+
+        if (f->len <= NGX_GATE_WATCH_SIZE
+            && gate_switch_file(f->text, f->len, f->mtime, &v) == 0)
+        {
+            f->value = v;
+            f->on = v.on;
+            f->bad = 0;
+            return;
+        }
+    }
+
+    if (!f->bad) {
+        f->bad = 1;
+
+        ngx_gate_add(&node->sh->store.file_errors_total, 1);
+
+        ngx_log_error(NGX_LOG_ERR, log, f->err,
+                      "gate: maintenance file \"%s\" %s, its last good "
+                      "value stays: %s", f->path, what, f->on ? "on" : "off");
+    }
+}
