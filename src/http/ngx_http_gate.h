@@ -16,7 +16,10 @@
  *   ngx_http_gate_sticky.c        gate_sticky
  *   ngx_http_gate_variables.c
  *   ngx_http_gate_secret.c        files that only we may read
- *   ngx_http_gate_status.c, _metrics.c, _api.c, _health.c   endpoints
+ *   ngx_http_gate_status.c, _metrics.c, _health.c           endpoints
+ *   ngx_http_gate_api.c, _route.c, _actions.c, _drain.c     gate_api
+ *   ngx_http_gate_json.c          a node as JSON
+ *   ngx_http_gate_out.c           text that grows
  */
 
 
@@ -224,7 +227,7 @@ ngx_int_t ngx_http_gate_add_arm_variable(ngx_conf_t *cf,
 /* ngx_http_gate_secret.c */
 
 /*
- * Checks a file's owner and mode (a file that others can read is an error)
+ * Checks a file's mode (a file that others can read is an error)
  * and reads up to "max" bytes.  NGX_OK, or NGX_ERROR after it was logged with
  * the configuration's file and line.
  */

@@ -489,7 +489,7 @@ ngx_http_gate_json_rules(json_t *o, ngx_gate_rollout_conf_t *rc, uint64_t w)
     b = ngx_gate_evidence_block(rc->sh, w);
 
     cause = ngx_gate_word_cause(w);
-    fail = (cause > 0 && cause <= NGX_GATE_RULES
+    fail = (cause != 0 && cause != NGX_GATE_CAUSE_OPERATOR
             && ngx_gate_word_state(w) == GATE_ROLLED_BACK);
 
     /* nothing passes where nothing is asked for */

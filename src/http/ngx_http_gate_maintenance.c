@@ -446,11 +446,16 @@ ngx_http_gate_switch_name(ngx_conf_t *cf, ngx_str_t *name)
     ngx_int_t                   n;
     ngx_http_gate_main_conf_t  *gmcf;
 
-    if (!gate_name_valid(name->data, name->len)) {
+    /* "global" is what the API calls the switch without a name */
+
+    if (!gate_name_valid(name->data, name->len)
+        || ngx_strcmp(name->data, "global") == 0)
+    {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid switch \"%V\", it must be \"on\", "
                            "\"off\" or a name of up to 64 letters, digits, "
-                           "\"_\", \".\" and \"-\"", name);
+                           "\"_\", \".\" and \"-\", other than \"global\"",
+                           name);
         return NGX_ERROR;
     }
 

@@ -392,7 +392,7 @@ ngx_http_gate_send_chain(ngx_http_request_t *r, ngx_uint_t status,
 
     rc = ngx_http_send_header(r);
 
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only || out == NULL) {
         return rc;
     }
 

@@ -91,7 +91,7 @@ ngx_gate_event_record(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
     w = ngx_gate_load(&ro->word);
 
     if (ngx_gate_word_state(w) != GATE_ROLLED_BACK
-        || ngx_gate_load(&ro->record_word) == w)
+        || ngx_gate_load(&ro->record_epoch) == ngx_gate_word_epoch(w))
     {
         return;
     }
@@ -110,7 +110,7 @@ ngx_gate_event_record(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
         return;
     }
 
-    if (ngx_gate_load(&ro->record_word) == w) {
+    if (ngx_gate_load(&ro->record_epoch) == ngx_gate_word_epoch(w)) {
         ngx_gate_store(&ro->record_pid, 0);
         return;
     }
@@ -157,7 +157,7 @@ ngx_gate_event_record(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
         }
     }
 
-    ngx_gate_store(&ro->record_word, w);
+    ngx_gate_store(&ro->record_epoch, ngx_gate_word_epoch(w));
     ngx_gate_changed(node->sh);
 
     ngx_shmtx_unlock(&node->shpool->mutex);

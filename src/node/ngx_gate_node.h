@@ -206,6 +206,7 @@ void ngx_gate_switch_inflight(ngx_gate_zone_t *sh, ngx_uint_t sw,
 #define ngx_gate_word_seed(w)     ((ngx_uint_t) ((w) >> 22) & 1)
 #define ngx_gate_word_weight(w)   ((ngx_uint_t) (w) & 0x3fff)
 
+#define NGX_GATE_CAUSE_RESTORED   14
 #define NGX_GATE_CAUSE_OPERATOR   15
 
 typedef enum {

@@ -117,6 +117,13 @@ ngx_gate_rollout_do(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
 
     ngx_shmtx_lock(&node->shpool->mutex);
 
+    if (node->generation != node->sh->generation) {
+        ngx_shmtx_unlock(&node->shpool->mutex);
+
+        *why = "this worker has an old configuration, ask again";
+        return NGX_DECLINED;
+    }
+
     for ( ;; ) {
         w = ngx_gate_load(&ro->word);
         target = weight;
@@ -285,8 +292,11 @@ ngx_gate_rollout_adopt_locked(ngx_gate_node_t *node,
     }
 
     if (ngx_gate_load(&ro->conf_digest) == rc->digest
-        && ro->blocks[ngx_gate_word_block(w)].tag != 0)
+        || ngx_gate_word_state(w) == GATE_ROLLED_BACK)
     {
+        /* the evidence of a rollback stays, nobody judges it any more */
+
+        ngx_gate_store(&ro->conf_digest, rc->digest);
         return;
     }
 
@@ -438,15 +448,17 @@ ngx_gate_rollout_retire(ngx_gate_rollout_t *ro, ngx_gate_block_t *b)
         from = &b->arm[i];
         to = &ro->retired[i];
 
-        to->requests += from->requests;
-        to->begun += from->begun;
-        to->unavailable += from->unavailable;
-        to->broken += from->broken;
-        to->censored += from->censored;
+        /* latecomers add to the same totals, without a lock */
+
+        ngx_gate_add(&to->requests, from->requests);
+        ngx_gate_add(&to->begun, from->begun);
+        ngx_gate_add(&to->unavailable, from->unavailable);
+        ngx_gate_add(&to->broken, from->broken);
+        ngx_gate_add(&to->censored, from->censored);
 
         for (n = 0; n < NGX_GATE_KINDS; n++) {
-            to->attempts[n] += from->attempts[n];
-            to->failures[n] += from->failures[n];
+            ngx_gate_add(&to->attempts[n], from->attempts[n]);
+            ngx_gate_add(&to->failures[n], from->failures[n]);
         }
 
         for (n = 0; n < GATE_HIST_BUCKETS; n++) {
@@ -454,8 +466,8 @@ ngx_gate_rollout_retire(ngx_gate_rollout_t *ro, ngx_gate_block_t *b)
         }
     }
 
-    ro->saved_retired += b->saved;
-    ro->fallbacks_retired += b->fallbacks;
+    ngx_gate_add(&ro->saved_retired, b->saved);
+    ngx_gate_add(&ro->fallbacks_retired, b->fallbacks);
 }
 
 
@@ -480,7 +492,7 @@ ngx_gate_rollout_import_locked(ngx_gate_node_t *node, ngx_gate_rollout_t *ro,
 {
     size_t      len;
     uint64_t    w, next;
-    ngx_uint_t  seed;
+    ngx_uint_t  seed, cause;
 
     w = ngx_gate_load(&ro->word);
 
@@ -504,6 +516,7 @@ ngx_gate_rollout_import_locked(ngx_gate_node_t *node, ngx_gate_rollout_t *ro,
     ngx_gate_import(ro->actor, st->actor);
 
     ro->since = st->since * 1000;
+    ro->epoch_since = (int64_t) st->epoch * 1000;
     ro->conf_weight = st->conf_weight;
 
     seed = !ngx_gate_word_seed(w);
@@ -517,16 +530,20 @@ ngx_gate_rollout_import_locked(ngx_gate_node_t *node, ngx_gate_rollout_t *ro,
     ro->blocks[ngx_gate_word_block(next)].step = st->step;
 
     next = (next & ~NGX_GATE_SEED_BIT) | (uint64_t) seed << 22;
-    next = ngx_gate_word(st->epoch, st->state,
-                         st->state == GATE_ROLLED_BACK
-                         ? NGX_GATE_CAUSE_OPERATOR : 0,
-                         next, st->weight);
+    cause = 0;
+
+    if (st->state == GATE_ROLLED_BACK) {
+        cause = ngx_strcmp(st->source, "verdict") == 0
+                ? NGX_GATE_CAUSE_RESTORED : NGX_GATE_CAUSE_OPERATOR;
+    }
+
+    next = ngx_gate_word(st->epoch, st->state, cause, next, st->weight);
 
     ngx_gate_store(&ro->word, next);
 
     /* its record came along, nobody has to write another */
 
-    ro->record_word = next;
+    ro->record_epoch = st->epoch;
     ro->record_len = 0;
 
     if (st->record) {

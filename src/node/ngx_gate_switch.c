@@ -64,6 +64,14 @@ ngx_gate_switch_set_file(ngx_gate_node_t *node, ngx_gate_switch_t *s,
 
     ngx_shmtx_lock(&node->shpool->mutex);
 
+    if (node->generation != node->sh->generation) {
+
+        /* a worker of an old configuration, which may name other files */
+
+        ngx_shmtx_unlock(&node->shpool->mutex);
+        return;
+    }
+
     ngx_gate_switch_begin(s);
 
     s->file_since = ngx_gate_now();

@@ -129,6 +129,7 @@ ngx_gate_watch_create(ngx_gate_node_t *node)
 {
     ngx_uint_t              i;
     ngx_gate_watch_t       *w;
+    ngx_gate_switch_t      *sw;
     ngx_gate_file_conf_t   *conf;
     ngx_gate_watch_file_t  *f;
 
@@ -154,6 +155,13 @@ ngx_gate_watch_create(ngx_gate_node_t *node)
                       conf[i].path.len);
 
         f->sw = node->sw_map[conf[i].sw];
+
+        /* a file that is bad by now said what the zone remembers */
+
+        sw = &node->sh->switches[f->sw];
+        f->on = (sw->file_generation != 0);
+        f->value = sw->file;
+
         f->text = malloc(NGX_GATE_WATCH_SIZE + 1);
 
         if (f->text == NULL) {

@@ -216,7 +216,8 @@ struct ngx_gate_rollout_s {
      *
      *     63..32  epoch
      *     31..29  state (gate_rollout_state_e)
-     *     28..25  cause: 0 none, 1..8 rule + 1, 15 an operator
+     *     28..25  cause: 0 none, 1..8 rule + 1, 14 a rule before a restart,
+     *             15 an operator
      *     24..23  block of evidence in use
      *         22  seed in use
      *     21..14  serial of the block, low bits
@@ -261,7 +262,7 @@ struct ngx_gate_rollout_s {
     char                       actor[NGX_GATE_ACTOR_LEN];
 
     uint64_t                   flips_total;
-    uint64_t                   record_word; /* the flip that was recorded */
+    uint32_t                   record_epoch;  /* whose flip was recorded */
     uint32_t                   record_pid;  /* who is at it */
     uint32_t                   record_len;
     char                       record[NGX_GATE_RECORD_LEN];
