@@ -13,6 +13,7 @@
  *   ngx_http_gate_canary.c        which arm serves this request?
  *   ngx_http_gate_balancer.c      the composite peer
  *   ngx_http_gate_rules.c         gate_breach
+ *   ngx_http_gate_steps.c         gate_steps
  *   ngx_http_gate_sticky.c        gate_sticky
  *   ngx_http_gate_variables.c
  *   ngx_http_gate_secret.c        files that only we may read
@@ -105,6 +106,7 @@ typedef struct {
     u_char                      *file;        /* of gate_canary */
     ngx_uint_t                   line;
     ngx_uint_t                   ready;       /* init_upstream was called */
+    ngx_uint_t                   weighted;    /* weight= was given */
 
     void                        *server;      /* its location conf */
     ngx_uint_t                   mixed;       /* locations differ: no verdict
@@ -212,6 +214,14 @@ ngx_int_t ngx_http_gate_init_upstream(ngx_conf_t *cf,
 /* ngx_http_gate_sticky.c */
 
 char *ngx_http_gate_sticky(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* ngx_http_gate_steps.c */
+
+char *ngx_http_gate_steps(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* Whether weight, steps and rules go together; gives the first weight. */
+ngx_int_t ngx_http_gate_steps_check(ngx_conf_t *cf,
+    ngx_http_gate_srv_conf_t *gscf);
 
 /* ngx_http_gate_rules.c */
 

@@ -30,7 +30,7 @@ static ngx_int_t ngx_http_gate_find_cookie(ngx_http_request_t *r,
 static ngx_int_t ngx_http_gate_set_cookie(ngx_http_request_t *r,
     ngx_http_gate_pick_t *pick);
 static ngx_int_t ngx_http_gate_canary_param(ngx_conf_t *cf,
-    ngx_gate_rollout_conf_t *rc, ngx_str_t *value);
+    ngx_http_gate_srv_conf_t *gscf, ngx_str_t *value);
 static char *ngx_http_gate_canary_register(ngx_conf_t *cf,
     ngx_http_gate_srv_conf_t *gscf);
 static ngx_int_t ngx_http_gate_canary_arms(ngx_conf_t *cf,
@@ -381,7 +381,7 @@ ngx_http_gate_canary(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     for (i = 3; i < cf->args->nelts; i++) {
 
-        if (ngx_http_gate_canary_param(cf, rc, &value[i]) != NGX_OK) {
+        if (ngx_http_gate_canary_param(cf, gscf, &value[i]) != NGX_OK) {
             return NGX_CONF_ERROR;
         }
     }
@@ -399,11 +399,14 @@ ngx_http_gate_canary(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static ngx_int_t
-ngx_http_gate_canary_param(ngx_conf_t *cf, ngx_gate_rollout_conf_t *rc,
+ngx_http_gate_canary_param(ngx_conf_t *cf, ngx_http_gate_srv_conf_t *gscf,
     ngx_str_t *value)
 {
-    unsigned   weight;
-    ngx_str_t  s;
+    unsigned                  weight;
+    ngx_str_t                 s;
+    ngx_gate_rollout_conf_t  *rc;
+
+    rc = gscf->rollout;
 
     if (ngx_strncmp(value->data, "weight=", 7) == 0) {
         s.data = value->data + 7;
@@ -417,6 +420,7 @@ ngx_http_gate_canary_param(ngx_conf_t *cf, ngx_gate_rollout_conf_t *rc,
         }
 
         rc->weight = weight;
+        gscf->weighted = 1;
 
         return NGX_OK;
     }
@@ -631,7 +635,9 @@ ngx_http_gate_canary_check(ngx_conf_t *cf, ngx_http_gate_main_conf_t *gmcf)
             return NGX_ERROR;
         }
 
-        if (ngx_http_gate_canary_arms(cf, gscf) != NGX_OK) {
+        if (ngx_http_gate_canary_arms(cf, gscf) != NGX_OK
+            || ngx_http_gate_steps_check(cf, gscf) != NGX_OK)
+        {
             return NGX_ERROR;
         }
 

@@ -117,6 +117,13 @@ static ngx_command_t  ngx_http_gate_commands[] = {
       0,
       NULL },
 
+    { ngx_string("gate_steps"),
+      NGX_HTTP_UPS_CONF|NGX_CONF_1MORE,
+      ngx_http_gate_steps,
+      NGX_HTTP_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("gate_label"),
       NGX_HTTP_UPS_CONF|NGX_CONF_1MORE,
       ngx_http_gate_label,

@@ -206,6 +206,7 @@ ngx_gate_agent_work(ngx_gate_node_t *node, ngx_log_t *log)
 
     for (i = 0; i < node->rollouts.nelts; i++) {
         ngx_gate_evidence_tick(node, rc[i]);
+        ngx_gate_steps_tick(node, rc[i]);
     }
 
     ngx_gate_state_tick(node, log);

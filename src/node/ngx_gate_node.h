@@ -25,11 +25,14 @@
 
 
 #include "ngx_gate_zone.h"
+#include "core/gate_parse.h"
 #include "core/gate_verdict.h"
 
 
 #pragma GCC visibility push(hidden)
 
+
+#define NGX_GATE_STEPS                16
 
 #define NGX_GATE_RULE_ERROR_RATE      0
 #define NGX_GATE_RULE_QUANTILE        1
@@ -54,6 +57,12 @@ typedef struct {
 
 
 typedef struct {
+    ngx_uint_t                 weight;    /* basis points */
+    ngx_msec_t                 time;      /* 0: the last one, for good */
+} ngx_gate_step_t;
+
+
+typedef struct {
     ngx_str_t                  name;
     ngx_str_t                  stable;
     ngx_str_t                  canary;
@@ -66,6 +75,9 @@ typedef struct {
     ngx_uint_t                 nhists;
     ngx_uint_t                 nquantiles;
     uint64_t                   digest;    /* of the rules */
+
+    ngx_gate_step_t            steps[NGX_GATE_STEPS];
+    ngx_uint_t                 nsteps;
 
     ngx_gate_rollout_t        *sh;
     ngx_uint_t                 index;
@@ -236,6 +248,14 @@ ngx_int_t ngx_gate_rollout_do(ngx_gate_node_t *node,
 ngx_int_t ngx_gate_rollout_flip(ngx_gate_rollout_conf_t *rc, uint64_t w,
     ngx_uint_t cause);
 
+/*
+ * The next step, if the word still is w: that weight, or promoted.  NGX_OK or
+ * NGX_DECLINED.  Takes the slab mutex.
+ */
+ngx_int_t ngx_gate_rollout_advance(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, uint64_t w, ngx_uint_t weight,
+    ngx_uint_t promote);
+
 /* Applies a configuration to the object.  Under the slab mutex. */
 void ngx_gate_rollout_adopt_locked(ngx_gate_node_t *node,
     ngx_gate_rollout_conf_t *rc, ngx_log_t *log);
@@ -307,6 +327,12 @@ void ngx_gate_evidence_look(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
 ngx_int_t ngx_gate_breaker_check(ngx_gate_breaker_t *b);
 void ngx_gate_breaker_connected(ngx_gate_breaker_t *b);
 void ngx_gate_breaker_refused(ngx_gate_breaker_t *b, ngx_msec_t start);
+
+
+/* ngx_gate_steps.c */
+
+/* Of the agent: is it time for the next step? */
+void ngx_gate_steps_tick(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc);
 
 
 /* ngx_gate_event.c */

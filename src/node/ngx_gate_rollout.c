@@ -175,6 +175,43 @@ ngx_gate_rollout_do(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
 }
 
 
+ngx_int_t
+ngx_gate_rollout_advance(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
+    uint64_t w, ngx_uint_t weight, ngx_uint_t promote)
+{
+    uint64_t             next;
+    ngx_int_t            rv;
+    ngx_gate_rollout_t  *ro;
+
+    ro = rc->sh;
+    rv = NGX_DECLINED;
+
+    ngx_shmtx_lock(&node->shpool->mutex);
+
+    if (node->generation == node->sh->generation
+        && ngx_gate_load(&ro->word) == w)
+    {
+        next = ngx_gate_rollout_block_locked(ro, w, ngx_gate_word_epoch(w),
+                                             weight, rc->digest);
+
+        next = ngx_gate_word(ngx_gate_word_epoch(w),
+                             promote ? GATE_PROMOTED : GATE_PROGRESSING, 0,
+                             next, weight);
+
+        if (ngx_gate_cas(&ro->word, &w, next)) {
+            ngx_gate_rollout_note_locked(ro, "steps", "verdict",
+                                         "the step has passed");
+            ngx_gate_changed(node->sh);
+            rv = NGX_OK;
+        }
+    }
+
+    ngx_shmtx_unlock(&node->shpool->mutex);
+
+    return rv;
+}
+
+
 /* NGX_OK: state and weight are set; NGX_DONE: a new epoch is wanted */
 
 static ngx_int_t

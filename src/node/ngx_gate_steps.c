@@ -1,0 +1,121 @@
+
+/*
+ * Copyright (C) nginx-gate authors
+ */
+
+
+/*
+ * gate_steps: the agent raises the weight of a progressing rollout by
+ * itself.  A step is left for the next one when its time is over and every
+ * rule has its minimum and holds.  Where there is no proof there is no
+ * progress: a rule without enough attempts keeps the rollout where it is, for
+ * as long as it takes.
+ *
+ * A weight that is none of the steps was set by hand, and stays.
+ */
+
+
+#include "ngx_gate_node.h"
+
+
+static ngx_uint_t ngx_gate_steps_pass(ngx_gate_rollout_conf_t *rc,
+    ngx_gate_block_t *b);
+static ngx_int_t ngx_gate_steps_find(ngx_gate_rollout_conf_t *rc,
+    ngx_uint_t weight);
+
+
+void
+ngx_gate_steps_tick(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
+{
+    char               before[GATE_WEIGHT_LEN], after[GATE_WEIGHT_LEN];
+    uint64_t           w;
+    ngx_int_t          i;
+    ngx_uint_t         promote;
+    ngx_gate_step_t   *step, *next;
+    ngx_gate_block_t  *b;
+
+    w = ngx_gate_load(&rc->sh->word);
+
+    if (rc->nsteps == 0 || ngx_gate_word_state(w) != GATE_PROGRESSING) {
+        return;
+    }
+
+    i = ngx_gate_steps_find(rc, ngx_gate_word_weight(w));
+
+    if (i == NGX_ERROR) {
+        return;
+    }
+
+    step = &rc->steps[i];
+    next = (i + 1 < (ngx_int_t) rc->nsteps) ? step + 1 : step;
+    promote = (next->weight == GATE_WEIGHT_MAX
+               && (next == step || next->time == 0));
+
+    if (next == step && !promote) {
+
+        /* the last step is below 100 %: the rest is an operator's */
+        return;
+    }
+
+    b = ngx_gate_evidence_block(rc->sh, w);
+
+    if ((ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) b->started_msec)
+        < (ngx_msec_int_t) step->time
+        || !ngx_gate_steps_pass(rc, b))
+    {
+        return;
+    }
+
+    if (ngx_gate_rollout_advance(node, rc, w, next->weight, promote)
+        != NGX_OK)
+    {
+        return;
+    }
+
+    (void) gate_format_weight((unsigned) step->weight, before);
+    (void) gate_format_weight((unsigned) next->weight, after);
+
+    ngx_gate_event_audit(node, promote ? "promoted" : "step", &rc->name,
+                         "steps", "verdict", before, after,
+                         "the step has passed");
+}
+
+
+static ngx_uint_t
+ngx_gate_steps_pass(ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b)
+{
+    ngx_uint_t       i;
+    ngx_gate_look_t  look;
+
+    if (b->digest != rc->digest) {
+        return 0;
+    }
+
+    for (i = 0; i < rc->nrules; i++) {
+        ngx_gate_evidence_look(rc, i, b, &look);
+
+        /* above the bound, though not yet proved: that is no pass either */
+
+        if (!look.enough || look.over || look.value > look.bound) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static ngx_int_t
+ngx_gate_steps_find(ngx_gate_rollout_conf_t *rc, ngx_uint_t weight)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < rc->nsteps; i++) {
+
+        if (rc->steps[i].weight == weight) {
+            return i;
+        }
+    }
+
+    return NGX_ERROR;
+}
