@@ -63,10 +63,6 @@ gate_test_log_evidence(const gate_test_t *t, uint64_t n, uint64_t k)
     double    max, sum, term[GATE_TEST_MIX];
     unsigned  j;
 
-    if (t->n == 0) {
-        return 0;
-    }
-
     if (k > n) {
         k = n;
     }
@@ -81,13 +77,15 @@ gate_test_log_evidence(const gate_test_t *t, uint64_t n, uint64_t k)
         }
     }
 
+    /* the largest term alone makes the sum 1 */
+
     sum = 0;
 
     for (j = 0; j < t->n; j++) {
         sum += exp(term[j] - max);
     }
 
-    return max + log(sum);
+    return (sum > 0) ? max + log(sum) : 0;
 }
 
 

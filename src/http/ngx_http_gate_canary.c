@@ -491,16 +491,20 @@ ngx_http_gate_check_text(ngx_conf_t *cf, ngx_str_t *s, size_t max)
 {
     size_t  i;
 
+    if (s->len == 0 || s->len > max) {
+        goto invalid;
+    }
+
     for (i = 0; i < s->len; i++) {
 
         if (s->data[i] <= ' ' || s->data[i] >= 0x7f) {
-            break;
+            goto invalid;
         }
     }
 
-    if (i == s->len && s->len && s->len <= max) {
-        return NGX_OK;
-    }
+    return NGX_OK;
+
+invalid:
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "invalid value \"%V\", it must be of 1 to %uz "
@@ -560,7 +564,7 @@ ngx_http_gate_label(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         name.data = value[i].data;
         name.len = eq ? (size_t) (eq - name.data) : 0;
 
-        if (!gate_name_valid(name.data, name.len)) {
+        if (eq == NULL || !gate_name_valid(name.data, name.len)) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid label \"%V\", it must be name=value",
                                &value[i]);
