@@ -119,6 +119,7 @@ typedef struct ngx_http_gate_api_conf_s  ngx_http_gate_api_conf_t;
 typedef struct {
     ngx_int_t                    maintenance; /* index, OFF or UNSET */
     ngx_array_t                 *bypass;      /* ngx_http_complex_value_t */
+    void                        *error_page;  /* the operator's, for 503 */
     ngx_uint_t                   endpoint;    /* one of ours: never closed */
     ngx_uint_t                   ready;       /* gate_health ready */
     ngx_http_gate_api_conf_t    *api;
@@ -174,6 +175,10 @@ ngx_int_t ngx_http_gate_add_header(ngx_http_request_t *r, const char *name,
 
 ngx_int_t ngx_http_gate_maintenance_server_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_gate_maintenance_handler(ngx_http_request_t *r);
+
+/* The error_page for 503 of the location being merged, or NULL. */
+void *ngx_http_gate_error_page(ngx_conf_t *cf);
+
 ngx_int_t ngx_http_gate_switch_name(ngx_conf_t *cf, ngx_str_t *name);
 char *ngx_http_gate_values(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_array_t **values);

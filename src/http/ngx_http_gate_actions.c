@@ -23,13 +23,15 @@
     "object with any of \"on\": boolean, \"message\": up to 512 bytes, "      \
     "\"retry_after\": 0 to 2592000 seconds, \"from\" and \"until\": unix "    \
     "seconds or RFC 3339 text, \"ttl\": seconds (without \"until\"), "        \
-    "\"read_only\": boolean"
+    "\"read_only\": boolean, \"reason\", \"actor\""
 
 
 static const char *ngx_http_gate_call_who(ngx_http_gate_call_t *call,
     json_t *body, const char **reason);
 static const char *ngx_http_gate_call_text(json_t *body, const char *key,
     size_t max, const char **text);
+static ngx_uint_t ngx_http_gate_call_known(json_t *body,
+    const char *const *members);
 static ngx_int_t ngx_http_gate_switch_parse(json_t *body,
     gate_switch_value_t *v);
 static ngx_int_t ngx_http_gate_switch_apply(ngx_http_request_t *r,
@@ -40,6 +42,16 @@ static const char *ngx_http_gate_weight_parse(json_t *body,
 static void ngx_http_gate_rollout_words(char *words, uint64_t w);
 static ngx_int_t ngx_http_gate_rollout_refuse(ngx_http_request_t *r,
     ngx_http_gate_call_t *call, const char *why);
+
+
+static const char  *ngx_http_gate_switch_members[] = {
+    "on", "message", "retry_after", "from", "until", "ttl", "read_only",
+    "reason", "actor", NULL
+};
+
+static const char  *ngx_http_gate_weight_members[] = {
+    "weight", "reason", "actor", NULL
+};
 
 
 const char  *ngx_http_gate_actions[] = {
@@ -155,7 +167,7 @@ ngx_http_gate_switch_parse(json_t *body, gate_switch_value_t *v)
         rc = gate_switch_parse((u_char *) json_string_value(body),
                                json_string_length(body), ngx_time(), v);
 
-    } else if (json_is_object(body)) {
+    } else if (ngx_http_gate_call_known(body, ngx_http_gate_switch_members)) {
         rc = gate_switch_from_json(body, ngx_time(), v);
 
     } else {
@@ -245,8 +257,15 @@ ngx_http_gate_call_rollout_do(ngx_http_request_t *r,
                                        "the body is a JSON object");
     }
 
-    wrong = (call->action == NGX_GATE_DO_WEIGHT)
-            ? ngx_http_gate_weight_parse(body, &weight) : NULL;
+    if (call->action == NGX_GATE_DO_WEIGHT) {
+        wrong = ngx_http_gate_weight_parse(body, &weight);
+
+    } else {
+        wrong = (body == NULL
+                 || ngx_http_gate_call_known(body,
+                                           &ngx_http_gate_weight_members[1]))
+                ? NULL : "the body may have \"reason\" and \"actor\" only";
+    }
 
     if (wrong == NULL) {
         wrong = ngx_http_gate_call_who(call, body, &reason);
@@ -296,7 +315,12 @@ ngx_http_gate_weight_parse(json_t *body, ngx_uint_t *weight)
 
     static const char  hint[] = "\"weight\" is a percentage from 0 to 100 with "
                                 "at most two decimals, as a number (5, 0.5) or "
-                                "with its sign (\"5%\")";
+                                "with its sign (\"5%\"); beside it there may "
+                                "be \"reason\" and \"actor\"";
+
+    if (!ngx_http_gate_call_known(body, ngx_http_gate_weight_members)) {
+        return hint;
+    }
 
     value = json_object_get(body, "weight");
 
@@ -360,6 +384,39 @@ ngx_http_gate_rollout_refuse(ngx_http_request_t *r,
                 json_string(gate_rollout_state_name(ngx_gate_word_state(w))));
 
     return ngx_http_gate_send_json(r, NGX_HTTP_CONFLICT, o);
+}
+
+
+/*
+ * Whether it is an object of these members and no others: a misspelt "on"
+ * must not close a site.
+ */
+
+static ngx_uint_t
+ngx_http_gate_call_known(json_t *body, const char *const *members)
+{
+    json_t             *value;
+    const char         *key;
+    const char *const  *m;
+
+    if (!json_is_object(body)) {
+        return 0;
+    }
+
+    json_object_foreach(body, key, value) {
+
+        for (m = members; *m; m++) {
+            if (ngx_strcmp(*m, key) == 0) {
+                break;
+            }
+        }
+
+        if (*m == NULL) {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 

@@ -74,7 +74,9 @@ static ngx_int_t ngx_http_gate_get_arm(ngx_http_gate_peer_t *gp,
 static ngx_int_t ngx_http_gate_switch(ngx_http_gate_peer_t *gp,
     ngx_peer_connection_t *pc, const char *why);
 static void ngx_http_gate_begin(ngx_http_gate_peer_t *gp);
+static void ngx_http_gate_first_stream(ngx_http_upstream_t *u);
 static void ngx_http_gate_unavailable(ngx_http_gate_peer_t *gp);
+static void ngx_http_gate_attempt(ngx_http_gate_peer_t *gp);
 static void ngx_http_gate_free_peer(ngx_peer_connection_t *pc, void *data,
     ngx_uint_t state);
 static void ngx_http_gate_unlist(ngx_http_gate_peer_t *gp);
@@ -101,6 +103,7 @@ ngx_int_t
 ngx_http_gate_init_upstream(ngx_conf_t *cf, ngx_http_upstream_srv_conf_t *us)
 {
     ngx_http_gate_srv_conf_t       *gscf;
+    ngx_http_upstream_server_t     *server;
     ngx_http_upstream_rr_peers_t   *peers;
 
     gscf = ngx_http_conf_upstream_srv_conf(us, ngx_http_gate_module);
@@ -116,6 +119,11 @@ ngx_http_gate_init_upstream(ngx_conf_t *cf, ngx_http_upstream_srv_conf_t *us)
 
     us->peer.data = peers;
     us->peer.init = ngx_http_gate_init_peer;
+
+    /* the server that was a stand-in until now is none to look at */
+
+    server = us->servers->elts;
+    server->naddrs = 0;
 
     gscf->ready = 1;
 
@@ -150,7 +158,10 @@ ngx_http_gate_init_peer(ngx_http_request_t *r,
     }
 
     gp->ctx = ngx_http_gate_ctx(r);
-    gp->ctx->current = gp->pick;
+
+    if (r == r->main || gp->ctx->current == NULL) {
+        gp->ctx->current = gp->pick;
+    }
 
     word = ngx_gate_load(&gp->composite->rollout->sh->word);
 
@@ -254,7 +265,10 @@ ngx_http_gate_get_peer(ngx_peer_connection_t *pc, void *data)
 
             ngx_gate_evidence_cancel(gp->composite->rollout, &gp->attempt);
             gp->used--;
-            gp->ctx->nserved -= (gp->ctx->nserved != 0);
+
+            if (gp->request == gp->request->main && gp->ctx->nserved) {
+                gp->ctx->nserved--;
+            }
 
         } else {
             ngx_http_gate_end(gp, NGX_GATE_OUTCOME_FAILED);
@@ -271,6 +285,13 @@ ngx_http_gate_get_peer(ngx_peer_connection_t *pc, void *data)
     if (rc == NGX_OK || rc == NGX_DONE || rc == NGX_AGAIN) {
         gp->used++;
         ngx_http_gate_begin(gp);
+
+        if (rc == NGX_OK && gp->request->upstream->request_sent) {
+            ngx_http_gate_first_stream(gp->request->upstream);
+        }
+
+    } else if (rc == NGX_BUSY) {
+        ngx_http_gate_unavailable(gp);
     }
 
     return rc;
@@ -311,15 +332,11 @@ ngx_http_gate_get_canary(ngx_http_gate_peer_t *gp, ngx_peer_connection_t *pc)
 
     rc = ngx_http_gate_get_arm(gp, pc);
 
-    if (rc != NGX_BUSY) {
+    if (rc != NGX_BUSY || !gp->may_switch) {
         return rc;
     }
 
     ngx_http_gate_unavailable(gp);
-
-    if (!gp->may_switch) {
-        return NGX_BUSY;
-    }
 
     return ngx_http_gate_switch(gp, pc, "has no live server");
 }
@@ -414,8 +431,90 @@ ngx_http_gate_switch(ngx_http_gate_peer_t *gp, ngx_peer_connection_t *pc,
 static void
 ngx_http_gate_begin(ngx_http_gate_peer_t *gp)
 {
-    ngx_uint_t            kind;
     ngx_http_gate_ctx_t  *ctx;
+
+    ngx_http_gate_attempt(gp);
+
+    /* as of $upstream_addr: a subrequest's attempts are its own */
+
+    ctx = gp->ctx;
+
+    if (gp->request == gp->request->main && ctx->nserved < 32) {
+        ctx->served = (ctx->served & ~(1u << ctx->nserved))
+                      | (uint32_t) gp->arm << ctx->nserved;
+        ctx->nserved++;
+    }
+}
+
+
+/*
+ * What was sent on a kept HTTP/2 connection (grpc_pass) has the number of its
+ * stream there, and nginx leaves it so when it sends it again on a new one,
+ * where it then waits for the answer on stream 1.
+ */
+
+static void
+ngx_http_gate_first_stream(ngx_http_upstream_t *u)
+{
+    size_t      len;
+    u_char     *p;
+    ngx_buf_t  *b;
+
+    static const char  preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    len = sizeof(preface) - 1;
+
+    if (u->request_bufs == NULL) {
+        return;
+    }
+
+    b = u->request_bufs->buf;
+
+    if (b->last - b->start < (ssize_t) len
+        || ngx_memcmp(b->start, preface, len) != 0)
+    {
+        return;
+    }
+
+    for (p = b->start + len; b->last - p >= 9; p += 9 + len) {
+        len = (size_t) p[0] << 16 | p[1] << 8 | p[2];
+
+        if (len > (size_t) (b->last - p - 9)) {
+            return;
+        }
+
+        /* HEADERS, CONTINUATION */
+
+        if (p[3] == 1 || p[3] == 9) {
+            p[5] = 0;
+            p[6] = 0;
+            p[7] = 0;
+            p[8] = 1;
+        }
+    }
+}
+
+
+/* The arm had nobody to ask: that is its failure too. */
+
+static void
+ngx_http_gate_unavailable(ngx_http_gate_peer_t *gp)
+{
+    ngx_http_gate_attempt(gp);
+
+    if (gp->arm == NGX_GATE_CANARY) {
+        gp->failed = 1;
+    }
+
+    ngx_gate_evidence_end(gp->node, gp->composite->rollout, &gp->attempt,
+                          NGX_GATE_OUTCOME_UNAVAILABLE);
+}
+
+
+static void
+ngx_http_gate_attempt(ngx_http_gate_peer_t *gp)
+{
+    ngx_uint_t  kind;
 
     kind = gp->pick->forced ? NGX_GATE_KIND_FORCED
            : (gp->arm != gp->pick->arm) ? NGX_GATE_KIND_FALLBACK
@@ -424,32 +523,6 @@ ngx_http_gate_begin(ngx_http_gate_peer_t *gp)
     ngx_gate_evidence_begin(gp->composite->rollout, gp->pick->word,
                             &gp->attempt, gp->arm, kind,
                             &gp->request->upstream->state->header_time);
-
-    ctx = gp->ctx;
-
-    if (ctx->nserved < 32) {
-        ctx->served = (ctx->served & ~(1u << ctx->nserved))
-                      | (uint32_t) gp->arm << ctx->nserved;
-        ctx->nserved++;
-    }
-}
-
-
-/* The canary was not even asked: that is its failure too. */
-
-static void
-ngx_http_gate_unavailable(ngx_http_gate_peer_t *gp)
-{
-    gp->failed = 1;
-
-    ngx_gate_evidence_begin(gp->composite->rollout, gp->pick->word,
-                            &gp->attempt, gp->arm,
-                            gp->pick->forced ? NGX_GATE_KIND_FORCED
-                                             : NGX_GATE_KIND_NORMAL,
-                            &gp->request->upstream->state->header_time);
-
-    ngx_gate_evidence_end(gp->node, gp->composite->rollout, &gp->attempt,
-                          NGX_GATE_OUTCOME_UNAVAILABLE);
 }
 
 

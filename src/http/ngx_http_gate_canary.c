@@ -19,14 +19,18 @@
 #include "ngx_http_gate.h"
 
 
+#define NGX_HTTP_GATE_COOKIES  8      /* of our name, that are looked at */
+
+
 static ngx_uint_t ngx_http_gate_choose(ngx_http_request_t *r,
     ngx_http_gate_srv_conf_t *composite, ngx_http_gate_pick_t *pick);
 static ngx_uint_t ngx_http_gate_forced(ngx_http_request_t *r,
     ngx_http_gate_srv_conf_t *composite);
 static ngx_int_t ngx_http_gate_cookie_bucket(ngx_http_request_t *r,
     ngx_http_gate_srv_conf_t *composite, ngx_http_gate_pick_t *pick);
-static ngx_int_t ngx_http_gate_find_cookie(ngx_http_request_t *r,
-    ngx_http_gate_srv_conf_t *composite, uint64_t *epoch, unsigned *bucket);
+static ngx_int_t ngx_http_gate_cookie_field(ngx_str_t *field,
+    ngx_http_gate_srv_conf_t *composite, ngx_http_gate_pick_t *pick,
+    ngx_uint_t *n, ngx_int_t *bucket);
 static ngx_int_t ngx_http_gate_set_cookie(ngx_http_request_t *r,
     ngx_http_gate_pick_t *pick);
 static ngx_int_t ngx_http_gate_canary_param(ngx_conf_t *cf,
@@ -159,39 +163,13 @@ static ngx_int_t
 ngx_http_gate_cookie_bucket(ngx_http_request_t *r,
     ngx_http_gate_srv_conf_t *composite, ngx_http_gate_pick_t *pick)
 {
-    uint64_t  epoch;
-    unsigned  bucket;
+    ngx_int_t         bucket;
+    ngx_uint_t        i, n;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
 
-    if (ngx_http_gate_find_cookie(r, composite, &epoch, &bucket) == NGX_OK) {
-
-        if (epoch == ngx_gate_word_epoch(pick->word)) {
-            return bucket;
-        }
-
-        if (epoch > ngx_gate_word_epoch(pick->word)) {
-            return GATE_WEIGHT_MAX;
-        }
-    }
-
-    pick->cookie = 1;
-    pick->bucket = ngx_random() % GATE_WEIGHT_MAX;
-
-    return pick->bucket;
-}
-
-
-static ngx_int_t
-ngx_http_gate_find_cookie(ngx_http_request_t *r,
-    ngx_http_gate_srv_conf_t *composite, uint64_t *epoch, unsigned *bucket)
-{
-    size_t                   len;
-    ngx_uint_t               i, k;
-    const u_char            *value;
-    ngx_list_part_t         *part;
-    ngx_table_elt_t         *h;
-    ngx_http_gate_sticky_t  *sticky;
-
-    sticky = composite->sticky;
+    n = 0;
+    bucket = NGX_DECLINED;
 
     part = &r->headers_in.headers.part;
     h = part->elts;
@@ -201,7 +179,7 @@ ngx_http_gate_find_cookie(ngx_http_request_t *r,
         if (i >= part->nelts) {
 
             if (part->next == NULL) {
-                return NGX_DECLINED;
+                break;
             }
 
             part = part->next;
@@ -209,31 +187,85 @@ ngx_http_gate_find_cookie(ngx_http_request_t *r,
             i = 0;
         }
 
-        if (h[i].key.len != sizeof("Cookie") - 1
-            || ngx_strncasecmp(h[i].key.data, (u_char *) "Cookie",
+        if (h[i].key.len == sizeof("Cookie") - 1
+            && ngx_strncasecmp(h[i].key.data, (u_char *) "Cookie",
                                sizeof("Cookie") - 1)
-               != 0
-            || !gate_cookie_find(h[i].value.data, h[i].value.len,
-                                 sticky->name.data, sticky->name.len,
-                                 &value, &len))
+               == 0
+            && ngx_http_gate_cookie_field(&h[i].value, composite, pick, &n,
+                                          &bucket)
+               == NGX_OK)
         {
-            continue;
+            return bucket;
+        }
+    }
+
+    if (bucket != NGX_DECLINED) {
+        return bucket;
+    }
+
+    pick->cookie = 1;
+    pick->bucket = ngx_random() % GATE_WEIGHT_MAX;
+
+    return pick->bucket;
+}
+
+
+/*
+ * A browser may send several cookies of one name, one for each path and
+ * domain, and anybody may have set the others: the first that is ours and of
+ * this epoch counts.  NGX_OK for that one.
+ */
+
+static ngx_int_t
+ngx_http_gate_cookie_field(ngx_str_t *field,
+    ngx_http_gate_srv_conf_t *composite, ngx_http_gate_pick_t *pick,
+    ngx_uint_t *n, ngx_int_t *bucket)
+{
+    size_t                   len;
+    u_char                  *end;
+    uint64_t                 epoch;
+    unsigned                 b;
+    ngx_uint_t               k;
+    const u_char            *p, *value;
+    ngx_http_gate_sticky_t  *s;
+
+    s = composite->sticky;
+
+    end = field->data + field->len;
+
+    for (p = field->data;
+         gate_cookie_find(p, end - p, s->name.data, s->name.len, &value,
+                          &len);
+         p = value + len)
+    {
+        if ((*n)++ == NGX_HTTP_GATE_COOKIES) {
+            break;
         }
 
-        for (k = 0; k < sticky->nkeys; k++) {
+        for (k = 0; k < s->nkeys; k++) {
 
-            if (gate_cookie_read(value, len, &sticky->hmac[k],
+            if (gate_cookie_read(value, len, &s->hmac[k],
                                  composite->rollout->name.data,
-                                 composite->rollout->name.len,
-                                 epoch, bucket)
-                == 0)
+                                 composite->rollout->name.len, &epoch, &b)
+                != 0)
             {
+                continue;
+            }
+
+            if (epoch == ngx_gate_word_epoch(pick->word)) {
+                *bucket = b;
                 return NGX_OK;
             }
-        }
 
-        return NGX_DECLINED;
+            if (epoch > ngx_gate_word_epoch(pick->word)) {
+                *bucket = GATE_WEIGHT_MAX;
+            }
+
+            break;
+        }
     }
+
+    return NGX_DECLINED;
 }
 
 
@@ -366,8 +398,8 @@ ngx_http_gate_canary(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     gscf->line = cf->conf_file->line;
 
     if (uscf->peer.init_upstream) {
-        return "must be the only load balancing method of its upstream, "
-               "give the method to the arms";
+        return "must come before \"keepalive\" and be the only load balancing "
+               "method of its upstream, give the method to the arms";
     }
 
     if (uscf->servers->nelts) {
@@ -443,6 +475,7 @@ ngx_http_gate_canary_param(ngx_conf_t *cf, ngx_http_gate_srv_conf_t *gscf,
 static char *
 ngx_http_gate_canary_register(ngx_conf_t *cf, ngx_http_gate_srv_conf_t *gscf)
 {
+    ngx_addr_t                    *addr;
     ngx_gate_rollout_conf_t      **rcp;
     ngx_http_gate_srv_conf_t     **gscfp;
     ngx_http_gate_main_conf_t     *gmcf;
@@ -451,14 +484,26 @@ ngx_http_gate_canary_register(ngx_conf_t *cf, ngx_http_gate_srv_conf_t *gscf)
 
     uscf = gscf->upstream;
 
-    /* nginx refuses an upstream without servers */
+    /*
+     * nginx refuses an upstream without servers, and a load balancing method
+     * that took our place one without addresses: we know a better reason
+     */
 
     server = ngx_array_push(uscf->servers);
-    if (server == NULL) {
+    addr = ngx_pcalloc(cf->pool, sizeof(ngx_addr_t));
+
+    if (server == NULL || addr == NULL) {
         return NGX_CONF_ERROR;
     }
 
+    addr->name = uscf->host;
+
     ngx_memzero(server, sizeof(ngx_http_upstream_server_t));
+
+    server->name = uscf->host;
+    server->addrs = addr;
+    server->naddrs = 1;
+    server->weight = 1;
     server->down = 1;
 
     uscf->peer.init_upstream = ngx_http_gate_init_upstream;
@@ -692,13 +737,6 @@ ngx_http_gate_canary_arms(ngx_conf_t *cf, ngx_http_gate_srv_conf_t *gscf)
         goto invalid;
     }
 
-    if (name[0]->len == name[1]->len
-        && ngx_strncmp(name[0]->data, name[1]->data, name[0]->len) == 0)
-    {
-        why = "names one upstream twice, stable and canary must differ";
-        goto invalid;
-    }
-
     for (i = 0; i < NGX_GATE_ARMS; i++) {
         gscf->arm[i] = ngx_http_gate_find_upstream(cf, name[i]);
 
@@ -720,6 +758,11 @@ ngx_http_gate_canary_arms(ngx_conf_t *cf, ngx_http_gate_srv_conf_t *gscf)
                           "in %s:%ui", name[i], gscf->file, gscf->line);
             return NGX_ERROR;
         }
+    }
+
+    if (gscf->arm[NGX_GATE_STABLE] == gscf->arm[NGX_GATE_CANARY]) {
+        why = "names one upstream twice, stable and canary must differ";
+        goto invalid;
     }
 
     return NGX_OK;

@@ -24,21 +24,23 @@
 
 
 static void ngx_http_gate_drain_handler(ngx_event_t *ev);
-static ngx_uint_t ngx_http_gate_drain_over(ngx_http_gate_call_t *call);
+static ngx_uint_t ngx_http_gate_drain_over(ngx_http_gate_call_t *call,
+    ngx_gate_inflight_t *sum);
 static void ngx_http_gate_drain_sum(ngx_http_gate_call_t *call,
     ngx_gate_inflight_t *sum);
 static ngx_int_t ngx_http_gate_drain_answer(ngx_http_request_t *r,
-    ngx_http_gate_call_t *call);
+    ngx_http_gate_call_t *call, ngx_gate_inflight_t *sum);
 
 
 ngx_int_t
 ngx_http_gate_call_drain(ngx_http_request_t *r, ngx_http_gate_call_t *call,
     json_t *body)
 {
-    uint64_t           msec;
-    ngx_int_t          rc;
-    ngx_str_t          value;
-    ngx_connection_t  *c;
+    uint64_t              msec;
+    ngx_int_t             rc;
+    ngx_str_t             value;
+    ngx_connection_t     *c;
+    ngx_gate_inflight_t   sum;
 
     msec = NGX_HTTP_GATE_DRAIN_TIMEOUT;
 
@@ -54,8 +56,8 @@ ngx_http_gate_call_drain(ngx_http_request_t *r, ngx_http_gate_call_t *call,
     call->started = ngx_current_msec;
     call->timeout = (ngx_msec_t) msec;
 
-    if (ngx_http_gate_drain_over(call)) {
-        return ngx_http_gate_drain_answer(r, call);
+    if (ngx_http_gate_drain_over(call, &sum)) {
+        return ngx_http_gate_drain_answer(r, call, &sum);
     }
 
     rc = ngx_http_discard_request_body(r);
@@ -98,6 +100,7 @@ ngx_http_gate_drain_handler(ngx_event_t *ev)
 {
     ngx_connection_t      *c;
     ngx_http_request_t    *r;
+    ngx_gate_inflight_t    sum;
     ngx_http_gate_call_t  *call;
 
     call = ev->data;
@@ -106,35 +109,37 @@ ngx_http_gate_drain_handler(ngx_event_t *ev)
 
     ngx_http_set_log_request(c->log, r);
 
-    if (!ngx_http_gate_drain_over(call)) {
+    if (!ngx_http_gate_drain_over(call, &sum)) {
         ngx_add_timer(ev, NGX_HTTP_GATE_DRAIN_POLL);
         return;
     }
 
-    ngx_http_finalize_request(r, ngx_http_gate_drain_answer(r, call));
+    ngx_http_finalize_request(r, ngx_http_gate_drain_answer(r, call, &sum));
 
     ngx_http_run_posted_requests(c);
 }
 
 
+/*
+ * What ends the wait is what the answer tells: the next look may find
+ * somebody who is refused, and for that moment counted.
+ */
+
 static ngx_uint_t
-ngx_http_gate_drain_over(ngx_http_gate_call_t *call)
+ngx_http_gate_drain_over(ngx_http_gate_call_t *call, ngx_gate_inflight_t *sum)
 {
-    ngx_gate_inflight_t  sum;
+    ngx_http_gate_drain_sum(call, sum);
 
-    if (ngx_exiting || ngx_quit || ngx_terminate
-        || ngx_current_msec - call->started >= call->timeout)
-    {
-        return 1;
-    }
-
-    ngx_http_gate_drain_sum(call, &sum);
-
-    return sum.admitted == 0;
+    return sum->admitted == 0
+           || ngx_exiting || ngx_quit || ngx_terminate
+           || ngx_current_msec - call->started >= call->timeout;
 }
 
 
-/* The global switch stands for the node: all that are configured count. */
+/*
+ * The global switch stands for the node, also for what old workers are busy
+ * with under switches that the configuration does not have any more.
+ */
 
 static void
 ngx_http_gate_drain_sum(ngx_http_gate_call_t *call, ngx_gate_inflight_t *sum)
@@ -145,15 +150,15 @@ ngx_http_gate_drain_sum(ngx_http_gate_call_t *call, ngx_gate_inflight_t *sum)
 
     node = call->node;
 
+    if (call->sw != 0) {
+        ngx_gate_switch_inflight(node->sh, node->sw_map[call->sw], sum);
+        return;
+    }
+
     ngx_memzero(sum, sizeof(ngx_gate_inflight_t));
 
-    for (i = 0; i < node->switches.nelts; i++) {
-
-        if (call->sw != 0 && call->sw != i) {
-            continue;
-        }
-
-        ngx_gate_switch_inflight(node->sh, node->sw_map[i], &one);
+    for (i = 0; i < node->sh->nswitches; i++) {
+        ngx_gate_switch_inflight(node->sh, i, &one);
 
         sum->admitted += one.admitted;
         sum->bypassed += one.bypassed;
@@ -163,17 +168,15 @@ ngx_http_gate_drain_sum(ngx_http_gate_call_t *call, ngx_gate_inflight_t *sum)
 
 
 static ngx_int_t
-ngx_http_gate_drain_answer(ngx_http_request_t *r, ngx_http_gate_call_t *call)
+ngx_http_gate_drain_answer(ngx_http_request_t *r, ngx_http_gate_call_t *call,
+    ngx_gate_inflight_t *sum)
 {
-    json_t               *o;
-    ngx_uint_t            drained;
-    ngx_gate_node_t      *node;
-    ngx_gate_switch_t    *global, *own;
-    ngx_gate_inflight_t   sum;
+    json_t             *o;
+    ngx_uint_t          drained;
+    ngx_gate_node_t    *node;
+    ngx_gate_switch_t  *global, *own;
 
-    ngx_http_gate_drain_sum(call, &sum);
-
-    drained = (sum.admitted == 0);
+    drained = (sum->admitted == 0);
 
     node = call->node;
     global = &node->sh->switches[node->sw_map[0]];
@@ -186,9 +189,9 @@ ngx_http_gate_drain_answer(ngx_http_request_t *r, ngx_http_gate_call_t *call)
     o = json_object();
 
     ngx_http_gate_json_bool(o, "drained", drained);
-    ngx_http_gate_json_int(o, "in_flight", sum.admitted);
-    ngx_http_gate_json_int(o, "bypassed", sum.bypassed);
-    ngx_http_gate_json_int(o, "upgraded", sum.upgraded);
+    ngx_http_gate_json_int(o, "in_flight", sum->admitted);
+    ngx_http_gate_json_int(o, "bypassed", sum->bypassed);
+    ngx_http_gate_json_int(o, "upgraded", sum->upgraded);
     ngx_http_gate_json_int(o, "waited_ms", ngx_current_msec - call->started);
 
     /* while it is open, zero is but a moment */

@@ -41,7 +41,6 @@ static ngx_int_t ngx_http_gate_bypassed(ngx_http_request_t *r,
     ngx_http_gate_loc_conf_t *glcf);
 static ngx_int_t ngx_http_gate_refuse(ngx_http_request_t *r,
     ngx_gate_switch_t *s);
-static ngx_uint_t ngx_http_gate_error_page(ngx_http_request_t *r);
 static ngx_int_t ngx_http_gate_answer(ngx_http_request_t *r, u_char *text,
     size_t len);
 static ngx_uint_t ngx_http_gate_wants_html(ngx_http_request_t *r);
@@ -237,10 +236,11 @@ ngx_http_gate_bypassed(ngx_http_request_t *r, ngx_http_gate_loc_conf_t *glcf)
 static ngx_int_t
 ngx_http_gate_refuse(ngx_http_request_t *r, ngx_gate_switch_t *s)
 {
-    u_char               *p;
-    ngx_str_t             value;
-    ngx_gate_switch_t     copy;
-    gate_switch_value_t  *v;
+    u_char                    *p;
+    ngx_str_t                  value;
+    ngx_gate_switch_t          copy;
+    gate_switch_value_t       *v;
+    ngx_http_gate_loc_conf_t  *glcf;
 
     ngx_gate_switch_read(s, &copy);
 
@@ -273,9 +273,15 @@ ngx_http_gate_refuse(ngx_http_request_t *r, ngx_gate_switch_t *s)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_gate_error_page(r)) {
+    glcf = ngx_http_get_module_loc_conf(r, ngx_http_gate_module);
+
+    if (glcf->error_page) {
         return NGX_HTTP_SERVICE_UNAVAILABLE;
     }
+
+    /* nobody is asked to send the body of a request that is refused */
+
+    r->expect_tested = 1;
 
     if (v->message_len) {
         return ngx_http_gate_answer(r, v->message, v->message_len);
@@ -283,34 +289,6 @@ ngx_http_gate_refuse(ngx_http_request_t *r, ngx_gate_switch_t *s)
 
     return ngx_http_gate_answer(r, ngx_http_gate_message,
                                 sizeof(ngx_http_gate_message) - 1);
-}
-
-
-/* whether the operator has an error_page for 503 */
-
-static ngx_uint_t
-ngx_http_gate_error_page(ngx_http_request_t *r)
-{
-    ngx_uint_t                 i;
-    ngx_http_err_page_t       *page;
-    ngx_http_core_loc_conf_t  *clcf;
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    if (clcf->error_pages == NULL) {
-        return 0;
-    }
-
-    page = clcf->error_pages->elts;
-
-    for (i = 0; i < clcf->error_pages->nelts; i++) {
-
-        if (page[i].status == NGX_HTTP_SERVICE_UNAVAILABLE) {
-            return 1;
-        }
-    }
-
-    return 0;
 }
 
 
@@ -398,6 +376,32 @@ ngx_http_gate_wants_html(ngx_http_request_t *r)
 }
 
 
+void *
+ngx_http_gate_error_page(ngx_conf_t *cf)
+{
+    ngx_uint_t                 i;
+    ngx_http_err_page_t       *page;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->error_pages == NULL) {
+        return NULL;
+    }
+
+    page = clcf->error_pages->elts;
+
+    for (i = 0; i < clcf->error_pages->nelts; i++) {
+
+        if (page[i].status == NGX_HTTP_SERVICE_UNAVAILABLE) {
+            return &page[i];
+        }
+    }
+
+    return NULL;
+}
+
+
 char *
 ngx_http_gate_maintenance(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
@@ -449,13 +453,15 @@ ngx_http_gate_switch_name(ngx_conf_t *cf, ngx_str_t *name)
     /* "global" is what the API calls the switch without a name */
 
     if (!gate_name_valid(name->data, name->len)
-        || ngx_strcmp(name->data, "global") == 0)
+        || ngx_strcmp(name->data, "global") == 0
+        || ngx_strcmp(name->data, "on") == 0
+        || ngx_strcmp(name->data, "off") == 0)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid switch \"%V\", it must be \"on\", "
-                           "\"off\" or a name of up to 64 letters, digits, "
-                           "\"_\", \".\" and \"-\", other than \"global\"",
-                           name);
+                           "invalid name of a switch \"%V\", it must be of "
+                           "up to 64 letters, digits, \"_\", \".\" and "
+                           "\"-\", other than \"global\", \"on\" and "
+                           "\"off\"", name);
         return NGX_ERROR;
     }
 
@@ -567,6 +573,13 @@ ngx_http_gate_maintenance_file(ngx_conf_t *cf, ngx_command_t *cmd,
         if (value[i].len >= NGX_MAX_PATH) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "file name \"%V\" is too long", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (gmcf->node.files.nelts == NGX_GATE_FILES) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "file \"%V\" is one too many, a node watches "
+                               "up to %d", &value[i], NGX_GATE_FILES);
             return NGX_CONF_ERROR;
         }
 

@@ -341,6 +341,10 @@ ngx_http_gate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                          NGX_CONF_UNSET);
     ngx_conf_merge_ptr_value(conf->bypass, prev->bypass, NULL);
 
+    /* the core's part of this location has been merged by now */
+
+    conf->error_page = ngx_http_gate_error_page(cf);
+
     /* locations are merged after their server: do they say what it says? */
 
     gscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_gate_module);
@@ -353,7 +357,8 @@ ngx_http_gate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     server = gscf->server;
 
     if (conf->endpoint || conf->maintenance != server->maintenance
-        || conf->bypass != server->bypass)
+        || conf->bypass != server->bypass
+        || conf->error_page != server->error_page)
     {
         gscf->mixed = 1;
     }

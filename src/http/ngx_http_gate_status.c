@@ -367,6 +367,10 @@ ngx_http_gate_send_chain(ngx_http_request_t *r, ngx_uint_t status,
     ngx_str_t     no_store = ngx_string("no-store");
     ngx_chain_t  *cl;
 
+    /* nobody is asked to send a body that is not read */
+
+    r->expect_tested = 1;
+
     rc = ngx_http_discard_request_body(r);
     if (rc != NGX_OK) {
         return rc;

@@ -101,12 +101,11 @@ ngx_http_gate_add_arm_variable(ngx_conf_t *cf,
         }
     }
 
-    var = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
-    if (var == NULL) {
-        return NGX_ERROR;
-    }
+    /* another composite, we ourselves, or a "set" or "map" may have it */
 
-    if (var->get_handler) {
+    var = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
+
+    if (var == NULL || var->get_handler) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "variable \"$%V\" of upstream \"%V\" exists "
                            "already, give the upstream another name",

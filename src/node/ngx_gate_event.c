@@ -17,6 +17,7 @@
 #include <math.h>
 
 
+static char *ngx_gate_event_text(json_t *root, size_t *len);
 static json_t *ngx_gate_event_json(ngx_gate_node_t *node,
     ngx_gate_rollout_conf_t *rc, uint64_t w);
 static json_t *ngx_gate_event_arm(ngx_gate_arm_t *arm);
@@ -100,8 +101,8 @@ ngx_gate_event_record(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
 
     pid = ngx_gate_load(&ro->record_pid);
 
-    if (pid != 0
-        && (kill((ngx_pid_t) pid, 0) == 0 || ngx_errno != NGX_ESRCH))
+    if (pid != 0 && pid != (uint32_t) ngx_pid
+        && ngx_gate_node_alive(node->sh, pid))
     {
         return;
     }
@@ -116,12 +117,19 @@ ngx_gate_event_record(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
     }
 
     root = ngx_gate_event_json(node, rc, w);
-    text = root ? json_dumps(root, JSON_COMPACT|JSON_ENSURE_ASCII
-                                   |JSON_REAL_PRECISION(6))
-                : NULL;
-    json_decref(root);
+    text = ngx_gate_event_text(root, &len);
 
-    len = text ? ngx_strlen(text) : 0;
+    if (len >= NGX_GATE_RECORD_LEN) {
+
+        /* a record without its labels is better than none */
+
+        (void) json_object_del(root, "labels");
+
+        free(text);
+        text = ngx_gate_event_text(root, &len);
+    }
+
+    json_decref(root);
 
     if (len == 0 || len >= NGX_GATE_RECORD_LEN) {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
@@ -165,6 +173,23 @@ ngx_gate_event_record(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
     ngx_gate_store(&ro->record_pid, 0);
 
     free(text);
+}
+
+
+/* NULL and no length: memory is short */
+
+static char *
+ngx_gate_event_text(json_t *root, size_t *len)
+{
+    char  *text;
+
+    text = root ? json_dumps(root, JSON_COMPACT|JSON_ENSURE_ASCII
+                                   |JSON_REAL_PRECISION(6))
+                : NULL;
+
+    *len = text ? ngx_strlen(text) : 0;
+
+    return text;
 }
 
 
@@ -232,7 +257,9 @@ ngx_gate_event_rule(json_t *root, ngx_gate_rollout_conf_t *rc,
 
     (void) json_object_set_new(root, "reason",
                                json_stringn((char *) rule->text.data,
-                                            rule->text.len));
+                                            ngx_min(rule->text.len,
+                                                    NGX_GATE_REASON_LEN
+                                                    - 1)));
     (void) json_object_set_new(root, "bound", json_real(look.bound));
 
     /* a ratio to nothing is no JSON number */

@@ -36,6 +36,7 @@
 #define NGX_GATE_BREAKER_DOUBLES   5
 
 
+static uint64_t ngx_gate_evidence_tag(ngx_gate_block_t *b, uint64_t w);
 static void ngx_gate_evidence_count(ngx_gate_arm_t *arm, ngx_uint_t kind,
     ngx_uint_t outcome);
 static ngx_uint_t ngx_gate_evidence_latency(ngx_gate_rollout_conf_t *rc,
@@ -48,8 +49,15 @@ static ngx_uint_t ngx_gate_evidence_breach(ngx_gate_rollout_conf_t *rc,
     ngx_uint_t rule, ngx_gate_block_t *b);
 static void ngx_gate_evidence_tallies(ngx_gate_rule_t *rule,
     ngx_uint_t n, ngx_gate_block_t *b, ngx_gate_tally_t arm[]);
-static ngx_gate_snapshot_t *ngx_gate_evidence_base(
-    ngx_gate_rollout_conf_t *rc, ngx_uint_t rule, ngx_gate_block_t *b);
+static ngx_int_t ngx_gate_evidence_base(ngx_gate_rollout_conf_t *rc,
+    ngx_uint_t rule, ngx_gate_block_t *b, ngx_gate_snapshot_t *base);
+static ngx_int_t ngx_gate_snapshot_read(ngx_gate_snapshot_t *s,
+    ngx_gate_snapshot_t *copy);
+static ngx_uint_t ngx_gate_snapshot_same(ngx_gate_snapshot_t *s,
+    ngx_gate_snapshot_t *copy);
+static ngx_int_t ngx_gate_evidence_hists(ngx_gate_rollout_conf_t *rc,
+    ngx_uint_t rule, ngx_gate_block_t *b, uint32_t h[][GATE_HIST_BUCKETS],
+    uint64_t total[]);
 static void ngx_gate_evidence_window(ngx_gate_rollout_conf_t *rc,
     ngx_uint_t rule, ngx_gate_block_t *b, ngx_gate_tally_t arm[]);
 static void ngx_gate_evidence_look_latency(ngx_gate_rollout_conf_t *rc,
@@ -59,6 +67,9 @@ static void ngx_gate_evidence_snapshot(ngx_gate_rollout_conf_t *rc,
 
 
 #define ngx_gate_rules_all(rc)  ((1u << (rc)->nrules) - 1)
+
+/* the tag of no block: what began so long ago that its block is gone */
+#define NGX_GATE_NO_TAG  ((uint64_t) -1)
 
 
 ngx_gate_block_t *
@@ -72,8 +83,38 @@ void
 ngx_gate_evidence_request(ngx_gate_rollout_conf_t *rc, uint64_t w,
     ngx_uint_t arm)
 {
-    ngx_gate_add(&rc->sh->blocks[ngx_gate_word_block(w)].arm[arm].requests,
-                 1);
+    ngx_gate_block_t  *b;
+
+    b = ngx_gate_evidence_block(rc->sh, w);
+
+    if (ngx_gate_evidence_tag(b, w) != NGX_GATE_NO_TAG) {
+        ngx_gate_add(&b->arm[arm].requests, 1);
+
+    } else {
+        ngx_gate_add(&rc->sh->retired[arm].requests, 1);
+    }
+}
+
+
+/*
+ * The block's tag, if it still is the block of the decision w: a request may
+ * choose its arm, for a header, say, many steps before it is sent there.
+ */
+
+static uint64_t
+ngx_gate_evidence_tag(ngx_gate_block_t *b, uint64_t w)
+{
+    uint64_t  tag;
+
+    tag = ngx_gate_load(&b->tag);
+
+    if ((uint32_t) (tag >> 32) != ngx_gate_word_epoch(w)
+        || (tag & 0xff) != ngx_gate_word_serial(w))
+    {
+        return NGX_GATE_NO_TAG;
+    }
+
+    return tag;
 }
 
 
@@ -87,7 +128,7 @@ ngx_gate_evidence_begin(ngx_gate_rollout_conf_t *rc, uint64_t w,
     a->block = ngx_gate_word_block(w);
     b = &rc->sh->blocks[a->block];
 
-    a->tag = ngx_gate_peek(&b->tag);
+    a->tag = ngx_gate_evidence_tag(b, w);
     a->start = ngx_current_msec;
     a->header = header;
     a->arm = arm;
@@ -96,13 +137,13 @@ ngx_gate_evidence_begin(ngx_gate_rollout_conf_t *rc, uint64_t w,
     a->active = 1;
     a->queued = 0;
 
-    if (kind == NGX_GATE_KIND_NORMAL) {
-        ngx_gate_add(&b->arm[arm].begun, 1);
+    if (kind != NGX_GATE_KIND_NORMAL || a->tag == NGX_GATE_NO_TAG) {
+        return;
     }
 
-    if (arm == NGX_GATE_CANARY && kind == NGX_GATE_KIND_NORMAL
-        && rc->nquantiles)
-    {
+    ngx_gate_add(&b->arm[arm].begun, 1);
+
+    if (arm == NGX_GATE_CANARY && rc->nquantiles) {
         a->queued = 1;
         ngx_queue_insert_tail(ngx_gate_agent_flights(rc), &a->queue);
     }
@@ -568,50 +609,89 @@ ngx_gate_evidence_tallies(ngx_gate_rule_t *rule, ngx_uint_t n,
 
 
 /*
- * The snapshot at which the rule's window begins: the oldest one in it.
- * NULL: the step is younger than the window, it begins with the step.
+ * The snapshot at which the rule's window begins: the oldest one in it.  If
+ * there is none, because there was no agent for a while, the one before the
+ * window: what is long over must not come back.  Returns its index with a
+ * copy, or NGX_DECLINED: the step is younger, the window begins with it.
  */
 
-static ngx_gate_snapshot_t *
+static ngx_int_t
 ngx_gate_evidence_base(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
-    ngx_gate_block_t *b)
+    ngx_gate_block_t *b, ngx_gate_snapshot_t *base)
 {
-    uint64_t              tag;
-    ngx_uint_t            i;
-    ngx_msec_int_t        age, oldest;
-    ngx_gate_snapshot_t  *s, *base;
+    uint64_t             tag;
+    ngx_int_t            found;
+    ngx_uint_t           i;
+    ngx_msec_int_t       age, best, window;
+    ngx_gate_snapshot_t  copy;
 
     tag = ngx_gate_load(&b->tag);
+    window = (ngx_msec_int_t) rc->rules[rule].window;
 
     if ((ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) b->started_msec)
-        <= (ngx_msec_int_t) rc->rules[rule].window)
+        <= window)
     {
-        return NULL;
+        return NGX_DECLINED;
     }
 
-    base = NULL;
-    oldest = -1;
+    found = NGX_DECLINED;
+    best = 0;
 
     for (i = 0; i < NGX_GATE_SNAPSHOTS; i++) {
-        s = &rc->sh->snapshots[rule][i];
 
-        if (ngx_gate_load(&s->tag) != tag) {
+        if (ngx_gate_snapshot_read(&rc->sh->snapshots[rule][i], &copy)
+            != NGX_OK
+            || copy.tag != tag)
+        {
             continue;
         }
 
-        age = (ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) s->msec);
+        age = (ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) copy.msec);
 
-        if (age > (ngx_msec_int_t) rc->rules[rule].window) {
-            continue;
-        }
-
-        if (age > oldest) {
-            oldest = age;
-            base = s;
+        if (found == NGX_DECLINED
+            || (age <= window ? (best > window || age > best) : age < best))
+        {
+            found = (ngx_int_t) i;
+            best = age;
+            *base = copy;
         }
     }
 
-    return base;
+    return found;
+}
+
+
+/*
+ * NGX_AGAIN while the agent writes it: then it is the oldest, and the next
+ * one serves as well.
+ */
+
+static ngx_int_t
+ngx_gate_snapshot_read(ngx_gate_snapshot_t *s, ngx_gate_snapshot_t *copy)
+{
+    uint64_t  seq;
+
+    seq = ngx_gate_load(&s->seq);
+
+    if (seq & 1) {
+        return NGX_AGAIN;
+    }
+
+    *copy = *s;
+    copy->seq = seq;
+
+    return ngx_gate_snapshot_same(s, copy) ? NGX_OK : NGX_AGAIN;
+}
+
+
+/* Whether what was read of the snapshot so far belongs together. */
+
+static ngx_uint_t
+ngx_gate_snapshot_same(ngx_gate_snapshot_t *s, ngx_gate_snapshot_t *copy)
+{
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+
+    return ngx_gate_peek(&s->seq) == copy->seq;
 }
 
 
@@ -619,33 +699,62 @@ static void
 ngx_gate_evidence_window(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
     ngx_gate_block_t *b, ngx_gate_tally_t arm[])
 {
-    ngx_uint_t            i;
-    ngx_gate_snapshot_t  *base, copy;
+    ngx_int_t            found;
+    ngx_uint_t           i;
+    ngx_gate_snapshot_t  base;
 
-    base = ngx_gate_evidence_base(rc, rule, b);
-
-    if (base) {
-        copy = *base;
-
-        /* the agent may be writing it: no data, the next look is near */
-
-        if (copy.tag == 0 || ngx_gate_load(&base->tag) != copy.tag) {
-            ngx_memzero(arm, NGX_GATE_ARMS * sizeof(ngx_gate_tally_t));
-            return;
-        }
-    }
+    found = ngx_gate_evidence_base(rc, rule, b, &base);
 
     ngx_gate_evidence_tallies(&rc->rules[rule], rule, b, arm);
 
-    if (base == NULL) {
+    if (found == NGX_DECLINED) {
         return;
     }
 
     for (i = 0; i < NGX_GATE_ARMS; i++) {
-        arm[i].n -= ngx_min(copy.arm[i].n, arm[i].n);
-        arm[i].k -= ngx_min(copy.arm[i].k, arm[i].k);
+        arm[i].n -= ngx_min(base.arm[i].n, arm[i].n);
+        arm[i].k -= ngx_min(base.arm[i].k, arm[i].k);
         arm[i].k = ngx_min(arm[i].k, arm[i].n);
     }
+}
+
+
+/* The same window as histograms.  NGX_AGAIN: the agent was at work there. */
+
+static ngx_int_t
+ngx_gate_evidence_hists(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
+    ngx_gate_block_t *b, uint32_t h[][GATE_HIST_BUCKETS], uint64_t total[])
+{
+    uint32_t                   v;
+    ngx_int_t                  found;
+    ngx_uint_t                 n, k;
+    ngx_gate_snapshot_t        base;
+    ngx_gate_hist_snapshot_t  *from;
+
+    found = ngx_gate_evidence_base(rc, rule, b, &base);
+
+    from = (found == NGX_DECLINED) ? NULL
+           : &rc->sh->hists[rc->rules[rule].hists][found];
+
+    for (n = 0; n < NGX_GATE_ARMS; n++) {
+        total[n] = 0;
+
+        for (k = 0; k < GATE_HIST_BUCKETS; k++) {
+            v = ngx_gate_peek(&b->arm[n].hist[k]);
+            v -= from ? ngx_min(ngx_gate_peek(&from->hist[n][k]), v) : 0;
+
+            h[n][k] = v;
+            total[n] += v;
+        }
+    }
+
+    if (from
+        && !ngx_gate_snapshot_same(&rc->sh->snapshots[rule][found], &base))
+    {
+        return NGX_AGAIN;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -660,33 +769,19 @@ static void
 ngx_gate_evidence_look_latency(ngx_gate_rollout_conf_t *rc, ngx_uint_t i,
     ngx_gate_block_t *b, ngx_gate_look_t *look)
 {
-    double                     limit, qc, qs;
-    uint32_t                   h[NGX_GATE_ARMS][GATE_HIST_BUCKETS], v;
-    uint64_t                   total[NGX_GATE_ARMS];
-    ngx_uint_t                 n, k;
-    ngx_gate_rule_t           *rule;
-    ngx_gate_snapshot_t       *base;
-    ngx_gate_hist_snapshot_t  *from;
+    double            limit, qc, qs;
+    uint32_t          h[NGX_GATE_ARMS][GATE_HIST_BUCKETS];
+    uint64_t          total[NGX_GATE_ARMS];
+    ngx_gate_rule_t  *rule;
 
     rule = &rc->rules[i];
-    from = NULL;
 
-    base = ngx_gate_evidence_base(rc, i, b);
+    /* the agent writes eight times a window, so twice in a row is a miracle */
 
-    if (base) {
-        from = &rc->sh->hists[rule->hists][base - rc->sh->snapshots[i]];
-    }
-
-    for (n = 0; n < NGX_GATE_ARMS; n++) {
-        total[n] = 0;
-
-        for (k = 0; k < GATE_HIST_BUCKETS; k++) {
-            v = ngx_gate_peek(&b->arm[n].hist[k]);
-            v -= from ? ngx_min(from->hist[n][k], v) : 0;
-
-            h[n][k] = v;
-            total[n] += v;
-        }
+    if (ngx_gate_evidence_hists(rc, i, b, h, total) != NGX_OK
+        && ngx_gate_evidence_hists(rc, i, b, h, total) != NGX_OK)
+    {
+        return;
     }
 
     qc = gate_hist_quantile(h[NGX_GATE_CANARY], total[NGX_GATE_CANARY],
@@ -798,8 +893,12 @@ ngx_gate_evidence_snapshot(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
 
     s = &rc->sh->snapshots[rule][slot];
 
-    __atomic_store_n(&s->tag, 0, __ATOMIC_SEQ_CST);
+    /* an agent that died here left it odd: it stays odd until we are done */
 
+    ngx_gate_store(&s->seq, s->seq | 1);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+
+    s->tag = tag;
     s->msec = ngx_current_msec;
     ngx_gate_evidence_tallies(&rc->rules[rule], rule, b, s->arm);
 
@@ -813,7 +912,7 @@ ngx_gate_evidence_snapshot(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
         }
     }
 
-    ngx_gate_store(&s->tag, tag);
+    ngx_gate_store(&s->seq, s->seq + 1);
 }
 
 
@@ -853,6 +952,7 @@ ngx_gate_breaker_connected(ngx_gate_breaker_t *b)
     if (ngx_gate_peek(&b->failures)) {
         ngx_gate_store(&b->failures, 0);
         ngx_gate_store(&b->trips, 0);
+        ngx_gate_store(&b->open_until, 0);
     }
 }
 

@@ -431,3 +431,21 @@ ngx_gate_slot_alive(ngx_gate_slot_t *slot)
            || kill((ngx_pid_t) pid, 0) == 0
            || ngx_errno != NGX_ESRCH;
 }
+
+
+/* A pid alone proves nothing: the system gives it to others later. */
+
+ngx_uint_t
+ngx_gate_node_alive(ngx_gate_zone_t *sh, uint32_t pid)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < ngx_gate_load(&sh->nslots); i++) {
+
+        if (ngx_gate_load(&sh->slots[i].pid) == pid) {
+            return ngx_gate_slot_alive(&sh->slots[i]);
+        }
+    }
+
+    return 0;
+}

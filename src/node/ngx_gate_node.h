@@ -155,6 +155,9 @@ extern ngx_gate_slot_t  *ngx_gate_slot;
 /* Whether the process that owns the slot lives (a system call). */
 ngx_uint_t ngx_gate_slot_alive(ngx_gate_slot_t *slot);
 
+/* Whether that process is one of ours and lives. */
+ngx_uint_t ngx_gate_node_alive(ngx_gate_zone_t *sh, uint32_t pid);
+
 /* Copies text of any length and NUL-terminates it, cut to fit. */
 void ngx_gate_text(char *dst, size_t size, u_char *src, size_t len);
 
@@ -201,7 +204,7 @@ void ngx_gate_switch_tick(ngx_gate_node_t *node, ngx_gate_switch_t *s);
  */
 void ngx_gate_switch_read(ngx_gate_switch_t *s, ngx_gate_switch_t *copy);
 
-/* The value that counts now: the file's when the file closes the switch. */
+/* The value that counts now: the file's where both close the switch alike. */
 gate_switch_value_t *ngx_gate_switch_value(ngx_gate_switch_t *copy);
 
 /* Sum over the living processes; sw is an index of the zone. */
@@ -216,6 +219,7 @@ void ngx_gate_switch_inflight(ngx_gate_zone_t *sh, ngx_uint_t sw,
 #define ngx_gate_word_cause(w)    ((ngx_uint_t) ((w) >> 25) & 15)
 #define ngx_gate_word_block(w)    ((ngx_uint_t) ((w) >> 23) & 3)
 #define ngx_gate_word_seed(w)     ((ngx_uint_t) ((w) >> 22) & 1)
+#define ngx_gate_word_serial(w)   ((ngx_uint_t) ((w) >> 14) & 0xff)
 #define ngx_gate_word_weight(w)   ((ngx_uint_t) (w) & 0x3fff)
 
 #define NGX_GATE_CAUSE_RESTORED   14
@@ -395,7 +399,7 @@ void ngx_gate_state_final(ngx_gate_node_t *node, ngx_log_t *log);
 /* In the master, before there is traffic. */
 void ngx_gate_watch_load(ngx_gate_node_t *node, ngx_log_t *log);
 
-/* Of the agent: looks four times a second, in a thread. */
+/* Of the agent: looks five times a second, in a thread. */
 void ngx_gate_watch_tick(ngx_gate_node_t *node, ngx_log_t *log);
 
 

@@ -198,11 +198,23 @@ ngx_gate_switch_read(ngx_gate_switch_t *s, ngx_gate_switch_t *copy)
 gate_switch_value_t *
 ngx_gate_switch_value(ngx_gate_switch_t *copy)
 {
-    if (copy->file_generation && gate_switch_active(&copy->file, ngx_time())) {
-        return &copy->file;
+    int64_t  now;
+
+    now = ngx_time();
+
+    if (copy->file_generation == 0 || !gate_switch_active(&copy->file, now)) {
+        return &copy->control;
     }
 
-    return &copy->control;
+    /* who closes it for reading closes it */
+
+    if (copy->file.read_only && !copy->control.read_only
+        && gate_switch_active(&copy->control, now))
+    {
+        return &copy->control;
+    }
+
+    return &copy->file;
 }
 
 

@@ -5,13 +5,15 @@
 
 
 /*
- * Maintenance files.  The agent has them read four times a second, in a
+ * Maintenance files.  The agent has them read five times a second, in a
  * thread, and what they say goes into the zone: no request ever stats a
  * file, and a file system that hangs hangs nobody.
  */
 
 
 #include "ngx_gate_node.h"
+
+#include "core/gate_siphash.h"
 
 
 #define NGX_GATE_WATCH_MSEC   200
@@ -20,6 +22,7 @@
 #define NGX_GATE_WATCH_ABSENT  0
 #define NGX_GATE_WATCH_HERE    1
 #define NGX_GATE_WATCH_ERROR   2
+#define NGX_GATE_WATCH_DENIED  3
 
 
 typedef struct {
@@ -32,9 +35,11 @@ typedef struct {
 
     /* the last good word, kept when the next one is none */
 
-    ngx_uint_t        on;
-    ngx_uint_t        bad;                 /* it was said */
+    ngx_uint_t        there;
     gate_switch_value_t  value;
+    ngx_uint_t        bad;                 /* it was said */
+    ngx_uint_t        full;                /* it had text a look ago */
+    ngx_gate_file_t  *seen;                /* where it is remembered */
     ngx_uint_t        sw;                  /* index of the zone */
 } ngx_gate_watch_file_t;
 
@@ -46,6 +51,10 @@ typedef struct {
 
 
 static ngx_gate_watch_t *ngx_gate_watch_create(ngx_gate_node_t *node);
+static void ngx_gate_watch_find(ngx_gate_node_t *node,
+    ngx_gate_watch_t *w);
+static ngx_gate_file_t *ngx_gate_watch_find_locked(ngx_gate_node_t *node,
+    uint64_t digest);
 static void ngx_gate_watch_free(ngx_gate_watch_t *w);
 static void ngx_gate_watch_job(void *data);
 static void ngx_gate_watch_read(ngx_gate_watch_file_t *f);
@@ -53,6 +62,8 @@ static void ngx_gate_watch_apply(ngx_gate_node_t *node, ngx_gate_watch_t *w,
     ngx_log_t *log);
 static void ngx_gate_watch_parse(ngx_gate_node_t *node,
     ngx_gate_watch_file_t *f, ngx_log_t *log);
+static void ngx_gate_watch_good(ngx_gate_node_t *node,
+    ngx_gate_watch_file_t *f, gate_switch_value_t *v);
 
 
 static ngx_gate_io_t     *ngx_gate_watch_io;
@@ -129,7 +140,6 @@ ngx_gate_watch_create(ngx_gate_node_t *node)
 {
     ngx_uint_t              i;
     ngx_gate_watch_t       *w;
-    ngx_gate_switch_t      *sw;
     ngx_gate_file_conf_t   *conf;
     ngx_gate_watch_file_t  *f;
 
@@ -156,12 +166,6 @@ ngx_gate_watch_create(ngx_gate_node_t *node)
 
         f->sw = node->sw_map[conf[i].sw];
 
-        /* a file that is bad by now said what the zone remembers */
-
-        sw = &node->sh->switches[f->sw];
-        f->on = (sw->file_generation != 0);
-        f->value = sw->file;
-
         f->text = malloc(NGX_GATE_WATCH_SIZE + 1);
 
         if (f->text == NULL) {
@@ -170,7 +174,83 @@ ngx_gate_watch_create(ngx_gate_node_t *node)
         }
     }
 
+    ngx_gate_watch_find(node, w);
+
     return w;
+}
+
+
+/* a file that is bad by now said what the zone remembers */
+
+static void
+ngx_gate_watch_find(ngx_gate_node_t *node, ngx_gate_watch_t *w)
+{
+    uint64_t                key[2];
+    ngx_uint_t              i, k;
+    ngx_gate_watch_file_t  *f;
+
+    key[0] = node->sh->boot;
+
+    ngx_shmtx_lock(&node->shpool->mutex);
+
+    /* first those that are known: what the others get is nobody's then */
+
+    for (k = 0; k < 2; k++) {
+
+        for (i = 0; i < w->nfiles; i++) {
+            f = &w->file[i];
+
+            if (f->seen) {
+                continue;
+            }
+
+            key[1] = f->sw;
+
+            f->seen = ngx_gate_watch_find_locked(node,
+                             gate_siphash(key, f->path, ngx_strlen(f->path)));
+
+            if (f->seen == NULL && k == 1) {
+                f->seen = ngx_gate_watch_find_locked(node, 0);
+
+                if (f->seen) {
+                    ngx_memzero(f->seen, sizeof(ngx_gate_file_t));
+
+                    f->seen->digest = gate_siphash(key, f->path,
+                                                   ngx_strlen(f->path));
+                }
+            }
+
+            if (f->seen) {
+                f->seen->generation = node->generation;
+                f->there = f->seen->there;
+                f->value = f->seen->value;
+            }
+        }
+    }
+
+    ngx_shmtx_unlock(&node->shpool->mutex);
+}
+
+
+/* digest 0: an entry that this configuration does not use */
+
+static ngx_gate_file_t *
+ngx_gate_watch_find_locked(ngx_gate_node_t *node, uint64_t digest)
+{
+    ngx_uint_t        i;
+    ngx_gate_file_t  *f;
+
+    for (i = 0; i < NGX_GATE_FILES; i++) {
+        f = &node->sh->files[i];
+
+        if (digest ? f->digest == digest
+                   : f->generation != node->generation)
+        {
+            return f;
+        }
+    }
+
+    return NULL;
 }
 
 
@@ -227,19 +307,18 @@ ngx_gate_watch_read(ngx_gate_watch_file_t *f)
     f->found = NGX_GATE_WATCH_HERE;
     f->mtime = sb.st_mtime;
 
-    if (!S_ISREG(sb.st_mode)) {
+    /* what has no text says so by being there, also to whom it is closed */
+
+    if (!S_ISREG(sb.st_mode) || sb.st_size == 0) {
         return;
     }
 
     fd = open(f->path, O_RDONLY|O_CLOEXEC|O_NONBLOCK);
 
     if (fd == -1) {
-
-        /* it is there, and that much is a word already */
-
         f->err = ngx_errno;
         f->found = (f->err == NGX_ENOENT) ? NGX_GATE_WATCH_ABSENT
-                   : (f->err == NGX_EACCES) ? NGX_GATE_WATCH_HERE
+                   : (f->err == NGX_EACCES) ? NGX_GATE_WATCH_DENIED
                    : NGX_GATE_WATCH_ERROR;
         return;
     }
@@ -285,9 +364,7 @@ ngx_gate_watch_apply(ngx_gate_node_t *node, ngx_gate_watch_t *w,
         for (i = 0; i < w->nfiles; i++) {
             f = &w->file[i];
 
-            if (f->sw != sw || !f->on
-                || !gate_switch_active(&f->value, ngx_time()))
-            {
+            if (f->sw != sw || !gate_switch_active(&f->value, ngx_time())) {
                 continue;
             }
 
@@ -308,27 +385,64 @@ ngx_gate_watch_parse(ngx_gate_node_t *node, ngx_gate_watch_file_t *f,
     const char           *what;
     gate_switch_value_t   v;
 
-    if (f->found == NGX_GATE_WATCH_ABSENT) {
-        f->on = 0;
-        f->bad = 0;
-        return;
-    }
+    ngx_memzero(&v, sizeof(gate_switch_value_t));
 
-    what = "cannot be read";
+    what = NULL;
 
-    /* a "ttl" in it runs from when it was written, not from our last look */
+    switch (f->found) {
 
-    if (f->found == NGX_GATE_WATCH_HERE) {
-        what = "is neither a word, an object, nor empty";
+    case NGX_GATE_WATCH_ABSENT:
+        f->there = 0;
+        f->full = 0;
+        break;
 
-        if (f->len <= NGX_GATE_WATCH_SIZE
-            && gate_switch_file(f->text, f->len, f->mtime, &v) == 0)
-        {
-            f->value = v;
-            f->on = v.on;
-            f->bad = 0;
+    case NGX_GATE_WATCH_HERE:
+
+        if (f->len == 0 && f->full) {
+
+            /* who writes it anew may be about to: look once more */
+
+            f->full = 0;
             return;
         }
+
+        f->full = (f->len != 0);
+
+        /* a "ttl" in it runs from when it was written, not from our look */
+
+        if (f->len > NGX_GATE_WATCH_SIZE
+            || gate_switch_file(f->text, f->len, f->mtime, &v) != 0)
+        {
+            what = "is neither a word, an object, nor empty";
+            break;
+        }
+
+        f->there = 1;
+        break;
+
+    case NGX_GATE_WATCH_DENIED:
+        what = "cannot be read";
+
+        if (!f->there) {
+
+            /* it appeared, and that much is a word already */
+
+            f->there = 1;
+            v.on = 1;
+            ngx_gate_watch_good(node, f, &v);
+        }
+
+        break;
+
+    default: /* NGX_GATE_WATCH_ERROR */
+        what = "cannot be read";
+        break;
+    }
+
+    if (what == NULL) {
+        f->bad = 0;
+        ngx_gate_watch_good(node, f, &v);
+        return;
     }
 
     if (!f->bad) {
@@ -338,6 +452,34 @@ ngx_gate_watch_parse(ngx_gate_node_t *node, ngx_gate_watch_file_t *f,
 
         ngx_log_error(NGX_LOG_ERR, log, f->err,
                       "gate: maintenance file \"%s\" %s, its last good "
-                      "value stays: %s", f->path, what, f->on ? "on" : "off");
+                      "value stays: %s", f->path, what,
+                      f->value.on ? "on" : "off");
     }
+}
+
+
+static void
+ngx_gate_watch_good(ngx_gate_node_t *node, ngx_gate_watch_file_t *f,
+    gate_switch_value_t *v)
+{
+    f->value = *v;
+
+    if (f->seen == NULL
+        || (f->seen->there == f->there
+            && ngx_memcmp(&f->seen->value, v, sizeof(gate_switch_value_t))
+               == 0))
+    {
+        return;
+    }
+
+    ngx_shmtx_lock(&node->shpool->mutex);
+
+    /* an agent of an old configuration has no say any more */
+
+    if (node->generation == node->sh->generation) {
+        f->seen->there = (uint32_t) f->there;
+        f->seen->value = *v;
+    }
+
+    ngx_shmtx_unlock(&node->shpool->mutex);
 }

@@ -52,6 +52,7 @@
 #define NGX_GATE_BLOCKS          4
 #define NGX_GATE_SNAPSHOTS       8
 #define NGX_GATE_EVENTS          64
+#define NGX_GATE_FILES           64
 
 #define NGX_GATE_NAME_LEN        65
 #define NGX_GATE_ID_LEN          129
@@ -141,6 +142,19 @@ typedef struct {
 } ngx_gate_switch_t;
 
 
+/*
+ * The last good word of a maintenance file: whoever becomes the agent after
+ * the file went bad goes on from it.
+ */
+
+typedef struct {
+    uint64_t                   digest;      /* of path and switch, 0: free */
+    uint32_t                   generation;  /* of who names it */
+    uint32_t                   there;
+    gate_switch_value_t        value;       /* off where it is not there */
+} ngx_gate_file_t;
+
+
 /* what happened on one arm since the step began */
 
 typedef struct {
@@ -187,7 +201,8 @@ typedef struct {
 /* totals at one moment: a window is the difference of two such moments */
 
 typedef struct {
-    uint64_t                   tag;         /* the block's; 0: being written */
+    uint64_t                   seq;         /* odd while it is written */
+    uint64_t                   tag;         /* the block's */
     uint64_t                   msec;
     ngx_gate_tally_t           arm[NGX_GATE_ARMS];
 } ngx_gate_snapshot_t;
@@ -317,6 +332,7 @@ typedef struct {
 
     uint32_t                   nswitches;
     ngx_gate_switch_t          switches[NGX_GATE_SWITCHES];
+    ngx_gate_file_t            files[NGX_GATE_FILES];
 
     ngx_gate_rollout_t        *rollouts;
 

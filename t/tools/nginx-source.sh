@@ -63,20 +63,35 @@ fetch() {
             "$source=$1" >>"$A/log" 2>&1
 }
 
-if ! fetch "$version"; then
-    # gone from the archive: a later revision of the same nginx will do
+taken=
+
+if fetch "$version"; then
+    taken=$version
+
+else
+    # gone from the archive: another revision of the same nginx will do, the
+    # latest that can be had, for a mirror may list what it has not got yet
 
     upstream=${version%-*}
-    other=$(apt-cache -c "$A/apt.conf" showsrc --only-source "$source" \
-                2>>"$A/log" | sed -n 's/^Version: //p' \
-            | grep -F -- "$upstream-" | sort -V | tail -n 1) || other=
 
-    if [ -z "$other" ] || ! fetch "$other"; then
-        tail -n 30 "$A/log" >&2
-        die "apt could not fetch the source of $source $version"
-    fi
+    for other in $(apt-cache -c "$A/apt.conf" showsrc --only-source \
+                       "$source" 2>>"$A/log" \
+                   | sed -n 's/^Version: //p' \
+                   | grep -F -- "$upstream-" | sort -Vru)
+    do
+        rm -f ./*
 
-    echo "note: source $source $version is gone, taking $other" >&2
+        if fetch "$other"; then
+            taken=$other
+            echo "note: no source of $source $version, taking $taken" >&2
+            break
+        fi
+    done
+fi
+
+if [ -z "$taken" ]; then
+    tail -n 30 "$A/log" >&2
+    die "apt could not fetch the source of $source $version"
 fi
 
 dpkg-source -x ./*.dsc nginx >>"$A/log" 2>&1 \
