@@ -86,6 +86,13 @@ $t->http(workers => 1, <<"EOF");
             proxy_next_upstream error http_404 http_429; }
         location /one/long { proxy_pass http://one;
             proxy_next_upstream_timeout 50ms; }
+        location /one/unbuffered { proxy_pass http://one;
+            proxy_buffering off; }
+        location /one/page { proxy_pass http://one;
+            proxy_next_upstream off;
+            proxy_intercept_errors on;
+            error_page 503 = /page; }
+        location = /page { return 200 page; }
         location /one/stream { proxy_pass http://one;
             proxy_request_buffering off; }
         location /many/1 { proxy_pass http://many;
@@ -225,6 +232,42 @@ my ($r, $diff) = request(uri => '/one');
 is($r->error, 'eof in body', 'half a body stays half a body');
 is_deeply($diff, { %failed, 'canary.broken' => 1 }, 'and is a failure');
 
+# a chunk whose size is none: for nginx an error, though not of the connection
+for my $uri ('/one', '/one/unbuffered') {
+    my $bytes = join "\r\n", 'HTTP/1.1 200 OK', 'Transfer-Encoding: chunked',
+        '', '4', 'good', 'none', '', '';
+
+    $b{canary}->set('half', bytes => $bytes);
+    ($r, $diff) = request(uri => $uri);
+    is($r->status, 0, "$uri: a malformed body stays malformed");
+    is_deeply($diff, { %failed, 'canary.broken' => 1 }, 'and is a failure');
+
+    $b{canary}->set('ok', body => 'x' x 100_000, chunked => 1);
+    check("$uri: a good one is none", uri => $uri, evidence => \%ok,
+        body_is => 'x' x 100_000);
+
+    # a client that leaves in the middle of it
+    $b{canary}->set('slow_body', 30, pieces => 100, body => 'x' x 100_000);
+    my $was = evidence('one');
+    my $client = $t->conn;
+    $client->send(GET => $uri);
+    $client->read_bytes(2000);
+    $client->close;
+    wait_for { evidence('one')->{'canary.attempts'}
+        > $was->{'canary.attempts'} } what => 'nginx to notice';
+    is(evidence('one')->{'canary.failures'}, $was->{'canary.failures'},
+        "$uri: a client that leaves in the body is no failure");
+}
+
+check('an answer without a body is whole', method => 'HEAD', uri => $_,
+    evidence => \%ok) for '/one', '/one/unbuffered';
+
+for my $status (204, 304) {
+    $b{canary}->set(status => $status);
+    check("so is a $status", uri => $_, status => $status,
+        evidence => \%ok) for '/one', '/one/unbuffered';
+}
+
 $b{canary}->set('silent');
 my $c = $t->conn;
 $b{canary}->clear;
@@ -246,6 +289,8 @@ check('proxy_next_upstream off: the client sees it', uri => '/one/off',
     asked => { canary => 1 });
 check('by default a 503 is an answer', uri => '/one/default', status => 503,
     served => 'canary', evidence => \%failed, asked => { canary => 1 });
+check('what error_page hides is a failure all the same', uri => '/one/page',
+    body_is => 'page', served => 'canary', evidence => \%failed);
 check('gate_fallback off: the client sees it', uri => '/alone',
     status => 503, served => 'canary', evidence => \%failed,
     asked => { canary => 1 });
@@ -366,6 +411,7 @@ for my $how ('closed', 'reset') {
     {
         my ($uri, $what) = @$where;
 
+        $b{canary}->drop_idle;
         $b{canary}->set('stale', $how eq 'reset' ? (reset => 1) : ());
         my $name = "a kept connection $what that is $how";
 
@@ -374,8 +420,6 @@ for my $how ('closed', 'reset') {
         check("$name: the canary is asked again, for nothing", uri => $uri,
             body_is => 'ok', served => 'canary', evidence => \%ok,
             asked => { canary => 2 });
-
-        $b{canary}->drop_idle;
     }
 }
 

@@ -49,7 +49,9 @@ EOF
 EOF
 
     $t->http(workers => 2, <<"EOF");
+    # room for a thousand small requests that come at once, see pipelined()
     keepalive_requests 100000;
+    client_header_buffer_size 128k;
 
     upstream s { server @{[ $stable->addr ]}; }
     upstream c { server @{[ $canary->addr ]}; }

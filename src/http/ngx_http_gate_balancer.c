@@ -61,6 +61,10 @@ struct ngx_http_gate_peer_s {
 };
 
 
+#if (nginx_version >= 1029007)
+static void ngx_http_gate_keepalive_off(ngx_conf_t *cf,
+    ngx_http_upstream_srv_conf_t *us);
+#endif
 static ngx_int_t ngx_http_gate_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
 static ngx_int_t ngx_http_gate_init_arm(ngx_http_gate_peer_t *gp,
@@ -85,7 +89,8 @@ static ngx_uint_t ngx_http_gate_stale(ngx_peer_connection_t *pc,
 static ngx_uint_t ngx_http_gate_outcome(ngx_http_gate_peer_t *gp,
     ngx_http_upstream_t *u, ngx_uint_t state);
 static ngx_int_t ngx_http_gate_failure(ngx_http_gate_peer_t *gp);
-static ngx_uint_t ngx_http_gate_broken(ngx_http_upstream_t *u);
+static ngx_uint_t ngx_http_gate_broken(ngx_http_request_t *r,
+    ngx_http_upstream_t *u);
 static void ngx_http_gate_end(ngx_http_gate_peer_t *gp, ngx_uint_t outcome);
 static void ngx_http_gate_breaker(ngx_http_gate_peer_t *gp,
     ngx_http_upstream_t *u, ngx_uint_t outcome);
@@ -120,6 +125,10 @@ ngx_http_gate_init_upstream(ngx_conf_t *cf, ngx_http_upstream_srv_conf_t *us)
     us->peer.data = peers;
     us->peer.init = ngx_http_gate_init_peer;
 
+#if (nginx_version >= 1029007)
+    ngx_http_gate_keepalive_off(cf, us);
+#endif
+
     /* the server that was a stand-in until now is none to look at */
 
     server = us->servers->elts;
@@ -129,6 +138,60 @@ ngx_http_gate_init_upstream(ngx_conf_t *cf, ngx_http_upstream_srv_conf_t *us)
 
     return NGX_OK;
 }
+
+
+#if (nginx_version >= 1029007)
+
+/*
+ * Since 1.29.7 an upstream block keeps connections unless it says
+ * "keepalive 0".  In a composite that would be a second cache, in front of
+ * those of the arms and with limits that nobody chose: so we say it.  Where
+ * the block has a "keepalive" of its own this is a duplicate, and that stays.
+ */
+
+static void
+ngx_http_gate_keepalive_off(ngx_conf_t *cf, ngx_http_upstream_srv_conf_t *us)
+{
+    ngx_str_t       value[2];
+    ngx_uint_t      i;
+    ngx_array_t     args, *saved;
+    ngx_module_t   *module;
+    ngx_command_t  *cmd;
+
+    ngx_str_set(&value[0], "keepalive");
+    ngx_str_set(&value[1], "0");
+
+    ngx_memzero(&args, sizeof(ngx_array_t));
+
+    args.elts = value;
+    args.nelts = 2;
+
+    for (i = 0; cf->cycle->modules[i]; i++) {
+        module = cf->cycle->modules[i];
+
+        if (ngx_strcmp(module->name, "ngx_http_upstream_keepalive_module")
+            != 0)
+        {
+            continue;
+        }
+
+        for (cmd = module->commands; cmd->name.len; cmd++) {
+
+            if (ngx_strcmp(cmd->name.data, "keepalive") != 0) {
+                continue;
+            }
+
+            saved = cf->args;
+            cf->args = &args;
+
+            (void) cmd->set(cf, cmd, us->srv_conf[module->ctx_index]);
+
+            cf->args = saved;
+        }
+    }
+}
+
+#endif
 
 
 static ngx_int_t
@@ -656,7 +719,7 @@ ngx_http_gate_outcome(ngx_http_gate_peer_t *gp, ngx_http_upstream_t *u,
         return NGX_GATE_OUTCOME_CENSORED;
     }
 
-    if (ngx_http_gate_broken(u)) {
+    if (ngx_http_gate_broken(gp->request, u)) {
         return NGX_GATE_OUTCOME_BROKEN;
     }
 
@@ -691,11 +754,16 @@ ngx_http_gate_failure(ngx_http_gate_peer_t *gp)
 }
 
 
-/* The answer began and did not end: the body was cut short. */
+/*
+ * The answer began and did not end: it was cut short, or what came made no
+ * sense.  nginx then gives up without a word to us, and so it does when the
+ * client has gone: that one is not the server's failure.
+ */
 
 static ngx_uint_t
-ngx_http_gate_broken(ngx_http_upstream_t *u)
+ngx_http_gate_broken(ngx_http_request_t *r, ngx_http_upstream_t *u)
 {
+    ngx_uint_t         gone;
     ngx_event_t       *rev;
     ngx_event_pipe_t  *p;
 
@@ -703,17 +771,34 @@ ngx_http_gate_broken(ngx_http_upstream_t *u)
         return 0;
     }
 
+    gone = (r->connection->error || r->connection->timedout
+            || !r->header_sent || r->header_only);
+
     if (u->buffering && u->pipe) {
         p = u->pipe;
 
-        return p->upstream_error
-               || (p->upstream_eof && !p->upstream_done && p->length != -1);
+        if (p->upstream_error) {
+            return 1;
+        }
+
+        if (p->upstream_eof) {
+            return !p->upstream_done && p->length != -1;
+        }
+
+        return !p->upstream_done && !p->downstream_error && !gone;
     }
 
     rev = u->peer.connection->read;
 
-    return rev->error || rev->timedout || u->error
-           || (rev->eof && u->length != 0 && u->length != -1);
+    if (rev->error || rev->timedout || u->error) {
+        return 1;
+    }
+
+    if (rev->eof) {
+        return u->length != 0 && u->length != -1;
+    }
+
+    return u->length != 0 && !gone;
 }
 
 

@@ -35,7 +35,8 @@
 static void ngx_gate_agent_tick(ngx_event_t *ev);
 static ngx_uint_t ngx_gate_agent_elect(ngx_gate_node_t *node);
 static void ngx_gate_agent_work(ngx_gate_node_t *node, ngx_log_t *log);
-static void ngx_gate_agent_retire(ngx_gate_node_t *node);
+static void ngx_gate_agent_retire(ngx_gate_node_t *node, ngx_log_t *log,
+    ngx_uint_t last);
 static ngx_int_t ngx_gate_agent_init_flights(ngx_gate_node_t *node,
     ngx_cycle_t *cycle);
 
@@ -127,7 +128,7 @@ ngx_gate_agent_tick(ngx_event_t *ev)
         ngx_gate_agent_work(node, ev->log);
 
     } else {
-        ngx_gate_agent_retire(node);
+        ngx_gate_agent_retire(node, ev->log, 0);
     }
 
     /* a retiring worker still has slow attempts to find; being cancelable,
@@ -171,8 +172,7 @@ ngx_gate_agent_elect(ngx_gate_node_t *node)
         if (pid != 0
             && (silent < NGX_GATE_AGENT_DOUBT
                 || (silent < NGX_GATE_AGENT_LOST
-                    && (kill((ngx_pid_t) pid, 0) == 0
-                        || ngx_errno != NGX_ESRCH))))
+                    && ngx_gate_node_alive(sh, pid))))
         {
             return 0;
         }
@@ -209,29 +209,36 @@ ngx_gate_agent_work(ngx_gate_node_t *node, ngx_log_t *log)
         ngx_gate_steps_tick(node, rc[i]);
     }
 
-    ngx_gate_state_tick(node, log);
+    ngx_gate_store_tick(node, log);
 }
 
 
 /* Not the agent, or not any more: what an agent holds is given back. */
 
 static void
-ngx_gate_agent_retire(ngx_gate_node_t *node)
+ngx_gate_agent_retire(ngx_gate_node_t *node, ngx_log_t *log, ngx_uint_t last)
 {
     uint64_t  word;
 
-    if (ngx_gate_state_release() != NGX_OK) {
-        return;
-    }
-
     word = ngx_gate_agent_word(node->generation);
 
-    if (ngx_gate_agent_mine || ngx_gate_load(&node->sh->agent) == word) {
-        ngx_gate_agent_mine = 0;
+    ngx_gate_agent_mine = 0;
 
+    /*
+     * The office first: whoever changes something from here on sees that
+     * there is nobody else to save it.
+     */
+
+    if (ngx_gate_load(&node->sh->agent) == word) {
         (void) ngx_gate_cas(&node->sh->agent, &word,
                             (uint64_t) node->generation << 32);
     }
+
+    if (ngx_exiting || last) {
+        ngx_gate_store_final(node, log, last);
+    }
+
+    ngx_gate_store_release();
 }
 
 
@@ -246,7 +253,5 @@ ngx_gate_agent_stop(ngx_cycle_t *cycle)
         ngx_del_timer(&ngx_gate_agent_event);
     }
 
-    ngx_gate_state_final(ngx_gate_agent_node, cycle->log);
-
-    ngx_gate_agent_retire(ngx_gate_agent_node);
+    ngx_gate_agent_retire(ngx_gate_agent_node, cycle->log, 1);
 }

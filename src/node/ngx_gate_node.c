@@ -319,7 +319,7 @@ ngx_gate_node_adopt(ngx_cycle_t *cycle, ngx_gate_node_t *node)
                                 ngx_gate_adopted_pool, cycle->log);
         }
 
-        ngx_gate_state_load(node, cycle->log);
+        ngx_gate_store_load(node, cycle->log);
     }
 
     ngx_shmtx_lock(&node->shpool->mutex);

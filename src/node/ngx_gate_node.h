@@ -375,23 +375,41 @@ ngx_int_t ngx_gate_io_post(ngx_gate_io_t *io, ngx_gate_io_pt job, void *data);
 ngx_uint_t ngx_gate_io_idle(ngx_gate_io_t *io);
 
 
-/* ngx_gate_state.c */
+/* ngx_gate_state.c: what is kept */
 
-/* In the master: reads the state file into the zone, never fails. */
-void ngx_gate_state_load(ngx_gate_node_t *node, ngx_log_t *log);
+/* Takes over what is newer than what the zone has.  Under no lock. */
+void ngx_gate_state_import(ngx_gate_node_t *node, gate_state_t *st,
+    ngx_log_t *log);
 
 /* Copies what an older zone of this master holds (the size changed). */
 void ngx_gate_state_copy(ngx_gate_node_t *node, ngx_gate_zone_t *from,
     ngx_slab_pool_t *shpool, ngx_log_t *log);
 
+/*
+ * The state as text for gate_state_free_text(), and the revision that it has
+ * at least.  NULL when memory is short.
+ */
+char *ngx_gate_state_encode(ngx_gate_node_t *node, size_t *len,
+    uint64_t *revision);
+
+
+/* ngx_gate_store.c: how that gets to the disk */
+
+/* In the master: reads the state file into the zone, never fails. */
+void ngx_gate_store_load(ngx_gate_node_t *node, ngx_log_t *log);
+
 /* Of the agent: saves when something changed.  Never blocks. */
-void ngx_gate_state_tick(ngx_gate_node_t *node, ngx_log_t *log);
+void ngx_gate_store_tick(ngx_gate_node_t *node, ngx_log_t *log);
 
-/* The agent retires: gives the directory to its successor. */
-ngx_int_t ngx_gate_state_release(void);
+/* Gives the directory to a successor, unless a write is under way. */
+void ngx_gate_store_release(void);
 
-/* The process exits: the last word, written without fsync. */
-void ngx_gate_state_final(ngx_gate_node_t *node, ngx_log_t *log);
+/*
+ * Of a process that goes: what no agent will save it writes itself, without
+ * fsync.  wait: for up to half a second for its own thread.
+ */
+void ngx_gate_store_final(ngx_gate_node_t *node, ngx_log_t *log,
+    ngx_uint_t wait);
 
 
 /* ngx_gate_watch.c: maintenance files */

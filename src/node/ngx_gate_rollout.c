@@ -39,6 +39,8 @@ static void ngx_gate_rollout_retire(ngx_gate_rollout_t *ro,
     ngx_gate_block_t *b);
 static void ngx_gate_rollout_note_locked(ngx_gate_rollout_t *ro,
     const char *source, const char *actor, const char *reason);
+static void ngx_gate_rollout_import_record(ngx_gate_rollout_t *ro,
+    gate_state_rollout_t *st);
 static ngx_uint_t ngx_gate_rollout_same(ngx_gate_rollout_t *ro,
     ngx_gate_rollout_conf_t *rc);
 
@@ -527,17 +529,21 @@ void
 ngx_gate_rollout_import_locked(ngx_gate_node_t *node, ngx_gate_rollout_t *ro,
     gate_state_rollout_t *st)
 {
-    size_t      len;
     uint64_t    w, next;
     ngx_uint_t  seed, cause;
 
     w = ngx_gate_load(&ro->word);
 
-    /* within an epoch rolled_back is highest, a newer epoch wins */
+    /*
+     * A newer epoch wins; within one rolled_back is highest, and otherwise
+     * an operator's latest word.
+     */
 
     if (st->epoch < ngx_gate_word_epoch(w)
         || (st->epoch == ngx_gate_word_epoch(w)
-            && st->state != GATE_ROLLED_BACK))
+            && (ngx_gate_word_state(w) == GATE_ROLLED_BACK
+                || (st->state != GATE_ROLLED_BACK
+                    && st->since <= ro->since / 1000))))
     {
         return;
     }
@@ -580,16 +586,28 @@ ngx_gate_rollout_import_locked(ngx_gate_node_t *node, ngx_gate_rollout_t *ro,
 
     /* its record came along, nobody has to write another */
 
+    ngx_gate_rollout_import_record(ro, st);
+}
+
+
+static void
+ngx_gate_rollout_import_record(ngx_gate_rollout_t *ro,
+    gate_state_rollout_t *st)
+{
+    size_t  len;
+
     ro->record_epoch = st->epoch;
     ro->record_len = 0;
 
-    if (st->record) {
-        len = ngx_strlen(st->record);
+    if (st->record == NULL) {
+        return;
+    }
 
-        if (len < NGX_GATE_RECORD_LEN) {
-            ngx_memcpy(ro->record, st->record, len + 1);
-            ro->record_len = len;
-        }
+    len = ngx_strlen(st->record);
+
+    if (len < NGX_GATE_RECORD_LEN) {
+        ngx_memcpy(ro->record, st->record, len + 1);
+        ro->record_len = (uint32_t) len;
     }
 }
 

@@ -75,7 +75,7 @@ sub call {
     return $self->{t}->post("/gate/api/$path", $self->_opt,
         headers => { Authorization => "Bearer $TOKEN",
             'Content-Type' => 'application/json' },
-        body => JSON::PP->new->allow_nonref->encode($body || {}));
+        body => JSON::PP->new->ascii->allow_nonref->encode($body || {}));
 }
 
 sub api {
