@@ -58,6 +58,9 @@ $t->http(workers => 1, <<"EOF");
         location /accel/ { proxy_pass http://@{[ $accel->addr ]}/; }
         location /inner/ { internal; return 200 "inner\\n"; }
         location /error/ { error_page 404 /after; return 404; }
+        location /large/ { client_max_body_size 10; error_page 413 = \@large;
+            return 200 "large\\n"; }
+        location \@large { proxy_pass http://$bp; }
         location /named/ { try_files /nowhere \@named; }
         location \@named { return 200 "named\\n"; }
         location /auth/ { auth_request /check/; alias %%DIR%%/html/; }
@@ -351,6 +354,20 @@ subtest 'a request that began in an exempt location stays free' => sub {
         is($r->body, $body, $uri);
     }
 
+    off();
+};
+
+subtest 'an error that comes before the question is no way in' => sub {
+    my $send = sub { $t->post('/large/', body => 'x' x 20) };
+    is($send->()->body, 'backend', 'open: the error page is a backend');
+
+    on();
+    my $n = $b->requests;
+    my $r = $send->();
+    is($r->status, 503, 'closed');
+    is($r->header('retry-after'), 60, 'Retry-After');
+    is($r->json->{detail}, 'Service under maintenance', 'our answer');
+    is($b->requests, $n, 'the backend has seen nobody');
     off();
 };
 

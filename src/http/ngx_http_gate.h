@@ -99,6 +99,8 @@ typedef struct {
     ngx_http_upstream_srv_conf_t  *upstream;  /* the composite itself */
     ngx_http_upstream_srv_conf_t  *arm[NGX_GATE_ARMS];
     ngx_http_complex_value_t    *key;
+    ngx_int_t                    key_index;   /* of a key that is nothing but
+                                                 a variable, or UNSET */
     ngx_http_complex_value_t    *failure;
     ngx_array_t                 *force;       /* ngx_http_complex_value_t */
     ngx_http_gate_sticky_t      *sticky;
@@ -147,7 +149,7 @@ struct ngx_http_gate_pick_s {
 typedef struct ngx_http_gate_peer_s  ngx_http_gate_peer_t;
 
 typedef struct {
-    ngx_http_request_t          *request;
+    ngx_pool_cleanup_t           cleanup;
     ngx_gate_inflight_t         *inflight;    /* NULL: not counted */
     uint32_t                    *gauge;       /* of inflight */
     ngx_http_gate_pick_t        *picks;
@@ -156,15 +158,32 @@ typedef struct {
                                                  next step will tell */
     uint32_t                     served;      /* arms of attempts, a bit
                                                  each, the first one lowest */
-    unsigned                     nserved:6;
-    unsigned                     decided:1;   /* about maintenance */
+    uint8_t                      nserved;
+    uint8_t                      decided;     /* about maintenance */
+    uint8_t                      cookies;     /* some pick needs one */
+    ngx_http_gate_pick_t         pick;        /* the first of the picks */
 } ngx_http_gate_ctx_t;
 
 
 /* ngx_http_gate_ctx.c */
 
+/* nginx wipes r->ctx now and then: looks for the context in the pool. */
+ngx_http_gate_ctx_t *ngx_http_gate_ctx_find(ngx_http_request_t *r);
+
+
 /* The context of r->main; NULL when there is none or memory is short. */
-ngx_http_gate_ctx_t *ngx_http_gate_ctx(ngx_http_request_t *r);
+
+static ngx_inline ngx_http_gate_ctx_t *
+ngx_http_gate_ctx(ngx_http_request_t *r)
+{
+    ngx_http_gate_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_gate_module);
+
+    return ctx ? ctx : ngx_http_gate_ctx_find(r);
+}
+
+
 ngx_http_gate_ctx_t *ngx_http_gate_ctx_create(ngx_http_request_t *r);
 
 /* The name is a literal; the value must live as long as the request. */

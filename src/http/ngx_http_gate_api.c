@@ -338,6 +338,14 @@ ngx_http_gate_api_do(ngx_http_request_t *r, ngx_http_gate_call_t *call)
         return call->post(r, call, NULL);
     }
 
+    /* the parser takes it for the end, and what follows is nobody's */
+
+    if (ngx_strlchr(text.data, text.data + text.len, '\0')) {
+        return ngx_http_gate_api_error(r, NGX_HTTP_BAD_REQUEST,
+                                       "the body is no valid JSON, there is "
+                                       "a NUL byte in it");
+    }
+
     /* before parsing, because the parser recurses */
 
     if (!gate_switch_depth_ok(text.data, text.len, GATE_SWITCH_DEPTH_MAX)) {

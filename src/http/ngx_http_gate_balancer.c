@@ -34,15 +34,17 @@ struct ngx_http_gate_peer_s {
     ngx_http_gate_ctx_t             *ctx;
     ngx_http_gate_pick_t            *pick;
 
-    ngx_uint_t                       arm;
-    ngx_uint_t                       used;     /* attempts */
     ngx_uint_t                       tries;    /* as the arm sees them */
     ngx_uint_t                       left;     /* as we left them to nginx */
+    uint32_t                         used;     /* attempts */
 
-    unsigned                         may_switch:1;
-    unsigned                         reserve:1;    /* a try for stable */
-    unsigned                         failed:1;     /* the canary did */
-    unsigned                         stale:1;      /* "next" is in use */
+    /* bytes, because most of them are looked at all the time */
+
+    uint8_t                          arm;
+    uint8_t                          may_switch;
+    uint8_t                          reserve;  /* a try for stable */
+    uint8_t                          failed;   /* the canary did */
+    uint8_t                          stale;    /* "next" is in use */
 
     ngx_http_gate_peer_t            *next;         /* of ctx->pending */
 
@@ -203,10 +205,18 @@ ngx_http_gate_init_peer(ngx_http_request_t *r,
     ngx_http_gate_peer_t       *gp;
     ngx_http_gate_main_conf_t  *gmcf;
 
-    gp = ngx_pcalloc(r->pool, sizeof(ngx_http_gate_peer_t));
+    gp = ngx_palloc(r->pool, sizeof(ngx_http_gate_peer_t));
     if (gp == NULL) {
         return NGX_ERROR;
     }
+
+    gp->used = 0;
+    gp->may_switch = 0;
+    gp->reserve = 0;
+    gp->failed = 0;
+    gp->stale = 0;
+    gp->attempt.active = 0;
+    gp->attempt.queued = 0;
 
     gmcf = ngx_http_get_module_main_conf(r, ngx_http_gate_module);
 

@@ -24,6 +24,8 @@
 
 static ngx_uint_t ngx_http_gate_choose(ngx_http_request_t *r,
     ngx_http_gate_srv_conf_t *composite, ngx_http_gate_pick_t *pick);
+static ngx_int_t ngx_http_gate_key(ngx_http_request_t *r,
+    ngx_http_gate_srv_conf_t *composite, ngx_str_t *key);
 static ngx_uint_t ngx_http_gate_forced(ngx_http_request_t *r,
     ngx_http_gate_srv_conf_t *composite);
 static ngx_int_t ngx_http_gate_cookie_bucket(ngx_http_request_t *r,
@@ -61,13 +63,20 @@ ngx_http_gate_pick(ngx_http_request_t *r, ngx_http_gate_srv_conf_t *composite)
         }
     }
 
-    pick = ngx_pcalloc(r->main->pool, sizeof(ngx_http_gate_pick_t));
-    if (pick == NULL) {
-        return NULL;
+    pick = &ctx->pick;
+
+    if (pick->composite) {
+        pick = ngx_palloc(r->main->pool, sizeof(ngx_http_gate_pick_t));
+        if (pick == NULL) {
+            return NULL;
+        }
     }
 
     pick->composite = composite;
     pick->word = ngx_gate_load(&composite->rollout->sh->word);
+    pick->forced = 0;
+    pick->counted = 0;
+    pick->cookie = 0;
     pick->arm = ngx_http_gate_choose(r, composite, pick);
 
     pick->next = ctx->picks;
@@ -109,7 +118,7 @@ ngx_http_gate_choose(ngx_http_request_t *r,
     ro = composite->rollout->sh;
 
     if (composite->key
-        && ngx_http_complex_value(r, composite->key, &key) == NGX_OK
+        && ngx_http_gate_key(r, composite, &key) == NGX_OK
         && key.len)
     {
         bucket = gate_assign_bucket(ro->seed[ngx_gate_word_seed(pick->word)],
@@ -123,6 +132,32 @@ ngx_http_gate_choose(ngx_http_request_t *r,
     }
 
     return ((ngx_uint_t) bucket < weight) ? NGX_GATE_CANARY : NGX_GATE_STABLE;
+}
+
+
+/* Most keys are a single variable: its value is the key, without a copy. */
+
+static ngx_int_t
+ngx_http_gate_key(ngx_http_request_t *r, ngx_http_gate_srv_conf_t *composite,
+    ngx_str_t *key)
+{
+    ngx_http_variable_value_t  *v;
+
+    if (composite->key_index == NGX_CONF_UNSET) {
+        return ngx_http_complex_value(r, composite->key, key);
+    }
+
+    v = ngx_http_get_flushed_variable(r, composite->key_index);
+
+    if (v == NULL || v->not_found) {
+        key->len = 0;
+        return NGX_OK;
+    }
+
+    key->len = v->len;
+    key->data = v->data;
+
+    return NGX_OK;
 }
 
 
@@ -204,6 +239,8 @@ ngx_http_gate_cookie_bucket(ngx_http_request_t *r,
     }
 
     pick->cookie = 1;
+    ngx_http_gate_ctx(r)->cookies = 1;
+
     pick->bucket = ngx_random() % GATE_WEIGHT_MAX;
 
     return pick->bucket;

@@ -19,19 +19,17 @@ static void ngx_http_gate_cleanup(void *data);
 
 
 ngx_http_gate_ctx_t *
-ngx_http_gate_ctx(ngx_http_request_t *r)
+ngx_http_gate_ctx_find(ngx_http_request_t *r)
 {
     ngx_pool_cleanup_t   *cln;
     ngx_http_gate_ctx_t  *ctx;
 
     r = r->main;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_gate_module);
-
     /* r->internal and r->filter_finalize say that a context was wiped */
 
-    if (ctx || !(r->internal || r->filter_finalize)) {
-        return ctx;
+    if (!(r->internal || r->filter_finalize)) {
+        return NULL;
     }
 
     for (cln = r->pool->cleanup; cln; cln = cln->next) {
@@ -50,7 +48,6 @@ ngx_http_gate_ctx(ngx_http_request_t *r)
 ngx_http_gate_ctx_t *
 ngx_http_gate_ctx_create(ngx_http_request_t *r)
 {
-    ngx_pool_cleanup_t   *cln;
     ngx_http_gate_ctx_t  *ctx;
 
     ctx = ngx_http_gate_ctx(r);
@@ -60,17 +57,28 @@ ngx_http_gate_ctx_create(ngx_http_request_t *r)
 
     r = r->main;
 
-    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_gate_ctx_t));
-    if (cln == NULL) {
+    /* one allocation for the cleanup, the context and the first pick */
+
+    ctx = ngx_palloc(r->pool, sizeof(ngx_http_gate_ctx_t));
+    if (ctx == NULL) {
         return NULL;
     }
 
-    ctx = cln->data;
+    ctx->cleanup.handler = ngx_http_gate_cleanup;
+    ctx->cleanup.data = ctx;
+    ctx->cleanup.next = r->pool->cleanup;
+    r->pool->cleanup = &ctx->cleanup;
 
-    ngx_memzero(ctx, sizeof(ngx_http_gate_ctx_t));
-
-    ctx->request = r;
-    cln->handler = ngx_http_gate_cleanup;
+    ctx->inflight = NULL;
+    ctx->gauge = NULL;
+    ctx->picks = NULL;
+    ctx->current = NULL;
+    ctx->pending = NULL;
+    ctx->served = 0;
+    ctx->nserved = 0;
+    ctx->decided = 0;
+    ctx->cookies = 0;
+    ctx->pick.composite = NULL;
 
     ngx_http_set_ctx(r, ctx, ngx_http_gate_module);
 

@@ -34,7 +34,10 @@
 
 
 static ngx_int_t ngx_http_gate_admit(ngx_http_request_t *r,
-    ngx_http_gate_loc_conf_t *glcf);
+    ngx_http_gate_loc_conf_t *glcf, ngx_http_gate_ctx_t *ctx);
+static ngx_int_t ngx_http_gate_not_open(ngx_http_request_t *r,
+    ngx_http_gate_loc_conf_t *glcf, ngx_gate_switch_t *global,
+    ngx_gate_switch_t *own);
 static ngx_gate_switch_t *ngx_http_gate_shut(ngx_http_request_t *r,
     ngx_gate_switch_t *global, ngx_gate_switch_t *own);
 static ngx_int_t ngx_http_gate_bypassed(ngx_http_request_t *r,
@@ -88,10 +91,15 @@ ngx_http_gate_maintenance_handler(ngx_http_request_t *r)
     glcf = ngx_http_get_module_loc_conf(r, ngx_http_gate_module);
 
     if ((glcf->maintenance == NGX_CONF_UNSET && !glcf->endpoint)
-        || r != r->main || r->error_page)
+        || r != r->main)
     {
         return NGX_DECLINED;
     }
+
+    /*
+     * An error page is asked only for a request that failed before anybody
+     * could ask, as one whose body is too large: its page may be a backend.
+     */
 
     ctx = ngx_http_gate_ctx_create(r);
     if (ctx == NULL) {
@@ -110,23 +118,21 @@ ngx_http_gate_maintenance_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
-    return ngx_http_gate_admit(r, glcf);
+    return ngx_http_gate_admit(r, glcf, ctx);
 }
 
 
 static ngx_int_t
-ngx_http_gate_admit(ngx_http_request_t *r, ngx_http_gate_loc_conf_t *glcf)
+ngx_http_gate_admit(ngx_http_request_t *r, ngx_http_gate_loc_conf_t *glcf,
+    ngx_http_gate_ctx_t *ctx)
 {
-    ngx_int_t                   rc;
     ngx_uint_t                  sw;
     ngx_gate_node_t            *node;
-    ngx_gate_switch_t          *global, *own, *shut;
+    ngx_gate_switch_t          *global, *own;
     ngx_gate_inflight_t        *in;
-    ngx_http_gate_ctx_t        *ctx;
     ngx_http_gate_main_conf_t  *gmcf;
 
     gmcf = ngx_http_get_module_main_conf(r, ngx_http_gate_module);
-    ctx = ngx_http_get_module_ctx(r, ngx_http_gate_module);
 
     node = &gmcf->node;
     sw = node->sw_map[glcf->maintenance];
@@ -137,17 +143,41 @@ ngx_http_gate_admit(ngx_http_request_t *r, ngx_http_gate_loc_conf_t *glcf)
 
     (void) __atomic_fetch_add(&in->admitted, 1, __ATOMIC_SEQ_CST);
 
+    ctx->inflight = in;
+    ctx->gauge = &in->admitted;
+
     if ((__atomic_load_n(&global->effective, __ATOMIC_SEQ_CST)
          | __atomic_load_n(&own->effective, __ATOMIC_SEQ_CST))
-        == 0)
+        != 0)
     {
-        goto admitted;
+        return ngx_http_gate_not_open(r, glcf, global, own);
     }
+
+    in->admitted_total++;
+
+    return NGX_DECLINED;
+}
+
+
+/* Counted in, with one of its switches on. */
+
+static ngx_int_t
+ngx_http_gate_not_open(ngx_http_request_t *r, ngx_http_gate_loc_conf_t *glcf,
+    ngx_gate_switch_t *global, ngx_gate_switch_t *own)
+{
+    ngx_int_t             rc;
+    ngx_gate_switch_t    *shut;
+    ngx_gate_inflight_t  *in;
+    ngx_http_gate_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_gate_module);
+    in = ctx->inflight;
 
     shut = ngx_http_gate_shut(r, global, own);
 
     if (shut == NULL) {
-        goto admitted;
+        in->admitted_total++;
+        return NGX_DECLINED;
     }
 
     rc = ngx_http_gate_bypassed(r, glcf);
@@ -157,24 +187,18 @@ ngx_http_gate_admit(ngx_http_request_t *r, ngx_http_gate_loc_conf_t *glcf)
     if (rc == NGX_OK) {
         ngx_gate_store(&in->bypassed, in->bypassed + 1);
 
-        ctx->inflight = in;
         ctx->gauge = &in->bypassed;
         in->bypassed_total++;
 
         return NGX_DECLINED;
     }
 
+    ctx->inflight = NULL;
+    ctx->gauge = NULL;
+
     ngx_gate_add(&shut->refused_total, 1);
 
     return ngx_http_gate_refuse(r, shut);
-
-admitted:
-
-    ctx->inflight = in;
-    ctx->gauge = &in->admitted;
-    in->admitted_total++;
-
-    return NGX_DECLINED;
 }
 
 
@@ -275,9 +299,13 @@ ngx_http_gate_refuse(ngx_http_request_t *r, ngx_gate_switch_t *s)
 
     glcf = ngx_http_get_module_loc_conf(r, ngx_http_gate_module);
 
-    if (glcf->error_page) {
+    if (glcf->error_page && !r->error_page) {
         return NGX_HTTP_SERVICE_UNAVAILABLE;
     }
+
+    /* the status of an error that brought the request here */
+
+    r->err_status = 0;
 
     /* nobody is asked to send the body of a request that is refused */
 

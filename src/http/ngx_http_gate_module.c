@@ -19,12 +19,16 @@ static char *ngx_http_gate_zone(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_gate_state(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_gate_key(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_gate_value(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_gate_fallback(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_http_gate_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_gate_init_phases(ngx_conf_t *cf);
+static void ngx_http_gate_servers(ngx_http_core_main_conf_t *cmcf,
+    ngx_uint_t *whole, ngx_uint_t *mixed);
 static ngx_int_t ngx_http_gate_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_gate_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_gate_init_process(ngx_cycle_t *cycle);
@@ -77,7 +81,7 @@ static ngx_command_t  ngx_http_gate_commands[] = {
 
     { ngx_string("gate_key"),
       NGX_HTTP_UPS_CONF|NGX_CONF_TAKE1,
-      ngx_http_gate_value,
+      ngx_http_gate_key,
       NGX_HTTP_SRV_CONF_OFFSET,
       offsetof(ngx_http_gate_srv_conf_t, key),
       NULL },
@@ -217,7 +221,8 @@ ngx_http_gate_header_filter(ngx_http_request_t *r)
         return ngx_http_next_header_filter(r);
     }
 
-    if (ctx->picks && ngx_http_gate_canary_header_filter(r, ctx) != NGX_OK) {
+    if (ctx->cookies && ngx_http_gate_canary_header_filter(r, ctx) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -297,6 +302,7 @@ ngx_http_gate_create_srv_conf(ngx_conf_t *cf)
         return NULL;
     }
 
+    gscf->key_index = NGX_CONF_UNSET;
     gscf->force = NGX_CONF_UNSET_PTR;
     gscf->fallback = NGX_CONF_UNSET;
 
@@ -433,6 +439,51 @@ ngx_http_gate_state(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+static char *
+ngx_http_gate_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_gate_srv_conf_t *gscf = conf;
+
+    u_char      c;
+    char       *rv;
+    ngx_str_t  *value, name;
+    ngx_uint_t  i;
+
+    rv = ngx_http_gate_value(cf, cmd, conf);
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    /* a variable and nothing else ("$1" is a capture) */
+
+    value = cf->args->elts;
+
+    name.data = value[1].data + 1;
+    name.len = value[1].len - 1;
+
+    if (gscf->key->lengths == NULL || value[1].data[0] != '$'
+        || (name.data[0] >= '0' && name.data[0] <= '9'))
+    {
+        return NGX_CONF_OK;
+    }
+
+    for (i = 0; i < name.len; i++) {
+        c = name.data[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
+              || (c >= '0' && c <= '9') || c == '_'))
+        {
+            return NGX_CONF_OK;
+        }
+    }
+
+    gscf->key_index = ngx_http_get_variable_index(cf, &name);
+
+    return (gscf->key_index == NGX_ERROR) ? NGX_CONF_ERROR : NGX_CONF_OK;
+}
+
+
 /* gate_key, gate_failure */
 
 static char *
@@ -492,6 +543,7 @@ ngx_http_gate_init(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_gate_init_phases(ngx_conf_t *cf)
 {
+    ngx_uint_t                  whole, mixed;
     ngx_http_handler_pt        *h;
     ngx_http_core_main_conf_t  *cmcf;
     ngx_http_gate_main_conf_t  *gmcf;
@@ -499,7 +551,9 @@ ngx_http_gate_init_phases(ngx_conf_t *cf)
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
     gmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_gate_module);
 
-    if (gmcf->maintenance) {
+    ngx_http_gate_servers(cmcf, &whole, &mixed);
+
+    if (gmcf->maintenance && whole) {
         h = ngx_array_push(
                       &cmcf->phases[NGX_HTTP_SERVER_REWRITE_PHASE].handlers);
         if (h == NULL) {
@@ -507,7 +561,9 @@ ngx_http_gate_init_phases(ngx_conf_t *cf)
         }
 
         *h = ngx_http_gate_maintenance_server_handler;
+    }
 
+    if (gmcf->maintenance && mixed) {
         h = ngx_array_push(&cmcf->phases[NGX_HTTP_REWRITE_PHASE].handlers);
         if (h == NULL) {
             return NGX_ERROR;
@@ -522,6 +578,39 @@ ngx_http_gate_init_phases(ngx_conf_t *cf)
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * Are there servers with maintenance that can be asked as a whole, and such
+ * whose locations differ?
+ */
+
+static void
+ngx_http_gate_servers(ngx_http_core_main_conf_t *cmcf, ngx_uint_t *whole,
+    ngx_uint_t *mixed)
+{
+    ngx_uint_t                   i;
+    ngx_http_gate_srv_conf_t    *gscf;
+    ngx_http_gate_loc_conf_t    *glcf;
+    ngx_http_core_srv_conf_t   **cscfp;
+
+    *whole = 0;
+    *mixed = 0;
+
+    cscfp = cmcf->servers.elts;
+
+    for (i = 0; i < cmcf->servers.nelts; i++) {
+        gscf = cscfp[i]->ctx->srv_conf[ngx_http_gate_module.ctx_index];
+        glcf = cscfp[i]->ctx->loc_conf[ngx_http_gate_module.ctx_index];
+
+        if (gscf->mixed) {
+            *mixed = 1;
+
+        } else if (glcf->maintenance != NGX_CONF_UNSET) {
+            *whole = 1;
+        }
+    }
 }
 
 

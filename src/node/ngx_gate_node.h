@@ -113,12 +113,12 @@ typedef struct {
     ngx_msec_t                 start;
     ngx_msec_t                *header;    /* (ngx_msec_t) -1 until it came */
     uint64_t                   tag;
-    ngx_uint_t                 block;
-    ngx_uint_t                 arm;
-    ngx_uint_t                 kind;
-    ngx_uint_t                 slow;      /* rules that counted it already */
-    unsigned                   active:1;
-    unsigned                   queued:1;
+    uint8_t                    block;
+    uint8_t                    arm;
+    uint8_t                    kind;
+    uint8_t                    slow;      /* rules that counted it already */
+    uint8_t                    active;
+    uint8_t                    queued;
 } ngx_gate_attempt_t;
 
 

@@ -1,0 +1,529 @@
+#!/usr/bin/perl
+
+# Copyright (C) nginx-gate authors
+
+# What a request through the gate costs, beside two others in the same run:
+#
+#   plain     proxy_pass to an upstream, no module loaded
+#   gate      gate_canary, gate_key, gate_breach, gate_maintenance, gate_state
+#   nginx     split_clients, a variable in proxy_pass and "if (-f file)"
+#
+# Instructions are those that a worker executes in user space, counted by
+# callgrind: two runs with different numbers of requests, the difference
+# divided by the difference of the numbers, so that the start cancels out.
+# What malloc() and free() do inside is shown apart: how long they search
+# depends on what the process freed before, and differs by 500 instructions
+# a request between two runs of the same program.
+#
+# Throughput is compared in pairs that follow each other within seconds, so
+# that what else the machine does meets both sides alike.  A worker has its
+# own processor if there are two.
+#
+# BENCH_QUICK=1 takes half a minute, BENCH_ONLY=instructions or throughput
+# does one half, BENCH_KEEP=DIR keeps callgrind's files.  The exit code is 1
+# if a budget is exceeded.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+
+use File::Copy ();
+use IO::Socket::INET;
+use POSIX ();
+use Time::HiRes qw(time);
+
+use Gate::Proc qw(kill_hard running spawn wait_exit);
+use Gate::Tool;
+use Gate::Util qw(slurp which);
+
+use constant {
+    INSTRUCTIONS => 900,                 # the most over the plain proxy
+    THROUGHPUT   => 0.97,                # the least of the plain proxy's
+    CONNECTIONS  => 16,
+    PADS         => 61,
+};
+
+my $quick = $ENV{BENCH_QUICK};
+my $only = $ENV{BENCH_ONLY} || '';
+my @counts = $quick ? (244, 1220) : (488, 4880);
+my $pairs = $ENV{BENCH_PAIRS} || ($quick ? 5 : 30);
+my $seconds = 1;
+my $failed = 0;
+
+my %need = (instructions => 'valgrind', throughput => 'wrk');
+for ($only ? $only : sort keys %need) {
+    die "BENCH_ONLY is instructions or throughput\n" unless $need{$_};
+    which($need{$_}) or die "no $need{$_}: install the package $need{$_}\n";
+}
+
+my @cpu = processors();
+
+my $backend = backend();
+my @variants = variants($backend->port('a'), $backend->port('b'));
+
+instructions() if $only ne 'throughput';
+throughput() if $only ne 'instructions';
+
+my @problems = $backend->done;
+print "$_\n" for @problems;
+exit($failed || @problems ? 1 : 0);
+
+
+# The servers.
+
+sub backend {
+    my $t = Gate::Tool->new(module => 0);
+
+    $t->http(workers => 1, log => 'error', <<'CONF');
+    keepalive_requests 1000000000;
+    client_header_buffer_size 8k;
+    server {
+        listen 127.0.0.1:%%PORT:a%%;
+        listen 127.0.0.1:%%PORT:b%%;
+        location / { return 200 "hello\n"; }
+    }
+CONF
+
+    start($t, $cpu[1]);
+    return $t;
+}
+
+sub variants {
+    my ($a, $b) = @_;
+
+    my $arms = join '', map {
+        my ($name, $port) = @$_;
+        "    upstream $name {\n"
+        . "        server 127.0.0.1:$port;\n"
+        . "        keepalive 64;\n"
+        . "        keepalive_requests 1000000000;\n"
+        . "    }\n";
+    } [shop_v1 => $a], [shop_v2 => $b];
+
+    my $gate = sub { return "$arms
+    gate_state %%DIR%%/state;
+    gate_maintenance_file %%DIR%%/maintenance;
+    gate_maintenance on;
+
+    upstream shop {
+        gate_canary shop_v1 shop_v2 weight=10%;
+        gate_breach error_rate=5% window=10m min=100;
+        gate_breach p95=2s window=10m min=100;
+        $_[0]
+    }
+" };
+
+    my $key = 'gate_key $http_x_api_key;';
+    my $sticky = 'gate_sticky cookie=shop key_file=%%DIR%%/sticky.key;';
+
+    return (
+        { name => 'plain', module => 0, http => $arms, pass => 'shop_v1',
+          what => 'plain proxy' },
+
+        { name => 'gate', http => $gate->($key), pass => 'shop',
+          what => 'gate: canary by key, maintenance, accounting' },
+
+        { name => 'nginx', module => 0, pass => '$arm', http => $arms . '
+    split_clients $http_x_api_key $arm { 10% shop_v2; * shop_v1; }
+', location => 'if (-f %%DIR%%/maintenance) { return 503; }',
+          what => 'nginx: split_clients, if (-f file)' },
+
+        { name => 'maintenance', http => "$arms
+    gate_maintenance_file %%DIR%%/maintenance;
+    gate_maintenance on;
+", pass => 'shop_v1', what => 'gate, maintenance alone', extra => 1 },
+
+        { name => 'dice', http => $gate->(''), pass => 'shop',
+          what => 'gate, no key: at random', extra => 1 },
+
+        { name => 'sticky', http => $gate->($sticky), pass => 'shop',
+          what => 'gate, a cookie that the client has', extra => 1,
+          cookie => 1 },
+
+        { name => 'header', http => $gate->($key), pass => 'shop',
+          location => 'add_header X-Arm $gate_arm;', extra => 1,
+          what => 'gate, $gate_arm in a header' },
+    );
+}
+
+sub proxy {
+    my ($v, %opt) = @_;
+
+    my $t = Gate::Tool->new(exists $v->{module} ? (module => 0) : ());
+    my $location = $v->{location} || '';
+    my $pads = $opt{pads} ? pads() : '';
+
+    $t->write_file('sticky.key', "0123456789abcdef0123456789abcdef\n");
+    chmod 0600, $t->dir . '/sticky.key';
+
+    $t->http(workers => 1, log => 'error', main => $opt{main} || '', <<"CONF");
+$v->{http}
+    keepalive_requests 1000000000;
+    client_header_buffer_size 8k;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    $pads
+
+    server {
+        listen 127.0.0.1:%%PORT:http%%;
+        location / {
+            $location
+            proxy_pass http://$v->{pass};
+        }
+    }
+CONF
+
+    return $t;
+}
+
+# A header of 0 to 4 KiB, all in steps of 64 bytes, in the request upstream.
+
+sub pads {
+    my $map = join ' ', map {
+        sprintf '%02d "%s";', $_, 'x' x ($_ * 64)
+    } 0 .. PADS - 1;
+
+    return "map \$http_x_pad \$pad { $map }\n"
+        . '    proxy_set_header X-Pad $pad;';
+}
+
+sub processors {
+    my ($list) = slurp('/proc/self/status') =~ /^Cpus_allowed_list:\s*(\S+)/m;
+
+    my @cpu = map { my ($a, $b) = split /-/; $a .. (defined $b ? $b : $a) }
+        split /,/, $list || '';
+
+    return @cpu > 1 && which('taskset') ? @cpu[0, 1] : ();
+}
+
+sub on_cpu {
+    my ($cpu) = @_;
+    return defined $cpu ? (which('taskset'), '-c', $cpu) : ();
+}
+
+sub start {
+    my ($t, $cpu) = @_;
+    $t->prefix(on_cpu($cpu)) if defined $cpu;
+    $t->start;
+}
+
+
+# Instructions.
+
+sub instructions {
+    my $base;
+
+    print "User-space instructions per proxied request ",
+        "(callgrind, $counts[0] and $counts[1] requests)\n\n";
+    printf "  %-46s %9s %8s  %s\n", '', '', 'over', 'malloc()';
+    printf "  %-46s %9s %8s  %s\n", '', 'without', 'plain',
+        'calls  instructions';
+
+    for my $v (@variants) {
+        next if $quick && $v->{extra};
+
+        my @c = map { callgrind($v, $_) } @counts;
+        my %n = map { $_ => ($c[1]{$_} - $c[0]{$_})
+            / ($counts[1] - $counts[0]) } keys %{ $c[0] };
+
+        my $n = $n{total} - $n{heap};
+        $base = $n unless defined $base;
+
+        printf "  %-46s %9.0f %+8.0f  %5.2f  %.0f\n", $v->{what}, $n,
+            $n - $base, $n{calls}, $n{heap};
+
+        verdict('instructions over the plain proxy', $n - $base,
+            INSTRUCTIONS, $n - $base <= INSTRUCTIONS) if $v->{name} eq 'gate';
+    }
+
+    print "\n";
+    verdicts();
+}
+
+sub callgrind {
+    my ($v, $requests) = @_;
+
+    my $t = proxy($v, pads => 1, main => 'master_process off;');
+    my $out = $t->dir . '/callgrind.out';
+
+    $t->prefix(which('valgrind'), '--tool=callgrind', '-q',
+        "--callgrind-out-file=$out");
+    $t->start;
+    drive($v, $t->port, $requests);
+    quit($t);
+
+    if ($ENV{BENCH_KEEP}) {
+        mkdir $ENV{BENCH_KEEP};
+        File::Copy::copy($out, "$ENV{BENCH_KEEP}/$v->{name}.$requests");
+    }
+
+    my $count = count($out);
+
+    my @problems = $t->done;
+    die join "\n", @problems, '' if @problems;
+    return $count;
+}
+
+# The instructions in a file of callgrind's, and those of them inside malloc()
+# and its kin, with the number of calls.
+
+sub count {
+    my ($file) = @_;
+
+    my $heap = qr/^(?:malloc|calloc|realloc|free|memalign|posix_memalign
+                     |aligned_alloc)$/x;
+
+    my (%name, $to, $other, $calls);
+    my %count = (total => 0, heap => 0, calls => 0);
+
+    open my $fh, '<', $file or die "$file: $!\n";
+
+    while (my $line = <$fh>) {
+
+        if ($line =~ /^(c?)fn=\((\d+)\)(?: (.*))?$/) {
+            my ($called, $id, $name) = ($1, $2, $3);
+            $name{$id} = $name if defined $name;
+            $to = $called && $name{$id} =~ $heap;
+
+        } elsif ($line =~ /^cob=/) {
+            $other = 1;
+
+        } elsif ($line =~ /^calls=(\d+)/) {
+            $calls = $1;
+
+        } elsif ($line =~ /^[-+*\d]\S* (\d+)$/) {
+
+            # what a call cost is on the line after it; malloc() called by
+            # its own library is a part of the first call
+
+            if (defined $calls) {
+                if ($to && $other) {
+                    $count{heap} += $1;
+                    $count{calls} += $calls;
+                }
+
+                $other = 0;
+                undef $calls;
+            }
+
+        } elsif ($line =~ /^totals: (\d+)/) {
+            $count{total} = $1;
+        }
+    }
+
+    $count{total} or die "callgrind counted nothing\n";
+    return \%count;
+}
+
+# A single process that has no timer and misses the signal by a hair sleeps
+# until somebody knocks.
+
+sub quit {
+    my ($t) = @_;
+
+    my $pid = $t->pid;
+    kill 'QUIT', $pid;
+
+    for (1 .. 200) {
+        last unless running($pid);
+        IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $t->port);
+        select undef, undef, undef, 0.05;
+    }
+
+    $t->stop;
+}
+
+# That many requests, one after the other, each with a key of its own.
+#
+# Two things that would let luck decide are spread out.  What a request needs
+# of nginx's memory differs (see "pads"): where in a block of 4 KiB it ends
+# decides whether the next allocation costs 30 instructions or 500.  And the
+# requests come on several connections: the first timer of a process costs
+# more than one among others.
+
+sub drive {
+    my ($v, $port, $requests) = @_;
+
+    my @client = map {
+        IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port)
+            or die "cannot connect: $!\n"
+    } 1 .. CONNECTIONS;
+
+    my $cookie = '';
+
+    for my $n (1 .. $requests) {
+        my $s = $client[$n % @client];
+        my $key = sprintf 'key-%08d', $n;
+        my $pad = sprintf '%02d', $n % PADS;
+
+        print $s "GET / HTTP/1.1\r\nHost: localhost\r\n"
+            . "X-Api-Key: $key\r\nX-Pad: $pad\r\n$cookie\r\n"
+            or die "request $n: $!\n";
+
+        my $answer = '';
+        until ($answer =~ /\r\n\r\nhello\n\z/) {
+            sysread $s, $answer, 65536, length $answer
+                or die "request $n: $answer\n";
+        }
+
+        die $answer unless $answer =~ m{^HTTP/1\.1 200 };
+        next unless $v->{cookie} && !$cookie;
+
+        $cookie = "Cookie: $1\r\n" if $answer =~ /^Set-Cookie: ([^;]+)/mi;
+    }
+}
+
+
+# Throughput.
+
+sub throughput {
+    my @v = grep { !$_->{extra} } @variants;
+
+    print "Requests per second, $pairs interleaved rounds of $seconds s, ",
+        'one worker', (@cpu ? ' on a processor of its own' : ''), "\n\n";
+
+    for my $v (@v) {
+        $v->{t} = proxy($v);
+        start($v->{t}, $cpu[0]);
+        $v->{lua} = $v->{t}->write_file('wrk.lua', script());
+        wrk($v);
+        $v->{rate} = [];
+        $v->{cpu} = [];
+    }
+
+    for my $round (1 .. $pairs) {
+        for my $v ($round % 2 ? @v : reverse @v) {
+            my ($rate, $cpu) = wrk($v);
+            push @{ $v->{rate} }, $rate;
+            push @{ $v->{cpu} }, $cpu;
+        }
+    }
+
+    printf "  %-48s %10s %10s\n", '', 'requests/s', 'cpu us';
+    printf "  %-48s %10.0f %10.1f\n", $_->{what}, median(@{ $_->{rate} }),
+        median(@{ $_->{cpu} }) for @v;
+    print "\n";
+
+    for my $v (@v[1 .. $#v]) {
+        my @ratio = map { $v->{rate}[$_] / $v[0]{rate}[$_] } 0 .. $pairs - 1;
+        my ($low, $high) = interval(@ratio);
+
+        printf "  %-48s %.4f of plain's (median of the pairs),\n  %-48s "
+            . "95 %% interval %.4f .. %.4f\n", $v->{what}, median(@ratio), '',
+            $low, $high;
+
+        my @cost = map { $v->{cpu}[$_] / $v[0]{cpu}[$_] } 0 .. $pairs - 1;
+        printf "  %-48s %.4f of its processor time\n", '', median(@cost);
+
+        verdict('throughput, lower end of the interval', $low, THROUGHPUT,
+            $low >= THROUGHPUT) if $v->{name} eq 'gate' && !$quick;
+    }
+
+    print "\n";
+    verdicts();
+
+    for my $v (@v) {
+        my @problems = $v->{t}->done;
+        print "$_\n" for @problems;
+        $failed = 1 if @problems;
+    }
+}
+
+# Every request with another of a thousand keys.
+
+sub script {
+    return <<'LUA';
+local requests = {}
+local n = 0
+
+function init(args)
+    for i = 1, 1000 do
+        requests[i] = wrk.format("GET", "/", {
+            ["X-Api-Key"] = string.format("key-%08d", i) })
+    end
+end
+
+function request()
+    n = n % 1000 + 1
+    return requests[n]
+end
+
+function done(summary, latency, all)
+    local e = summary.errors
+    io.write(string.format("result %d %d %d\n", summary.requests,
+        summary.duration,
+        e.connect + e.read + e.write + e.status + e.timeout))
+end
+LUA
+}
+
+# Requests per second, and microseconds of the worker's processor time for
+# each.
+
+sub wrk {
+    my ($v) = @_;
+
+    my $t = $v->{t};
+    my ($worker) = $t->workers;
+    my $out = $t->dir . '/wrk.out';
+    my $before = cpu_time($worker);
+
+    my $pid = spawn('wrk', [on_cpu($cpu[1]), which('wrk'), '-t1', '-c32',
+        "-d${seconds}s", '-s', $v->{lua}, 'http://127.0.0.1:' . $t->port . '/'],
+        out => $out, err => $out);
+
+    my $status = wait_exit($pid, $seconds + 30);
+    kill_hard($pid) unless defined $status;
+
+    my $cpu = cpu_time($worker) - $before;
+    my $text = slurp($out);
+    my ($n, $us, $errors) = $text =~ /^result (\d+) (\d+) (\d+)$/m
+        or die "wrk: $text\n";
+
+    die "wrk had $errors errors: $text\n" if $errors || !$n;
+    return ($n / $us * 1e6, $cpu / $n * 1e6);
+}
+
+sub cpu_time {
+    my ($pid) = @_;
+    my @field = split ' ', slurp("/proc/$pid/stat") =~ s/^.*\) //sr;
+    return ($field[11] + $field[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
+
+# Numbers.
+
+sub median {
+    my @v = sort { $a <=> $b } @_;
+    return @v % 2 ? $v[@v / 2] : ($v[@v / 2 - 1] + $v[@v / 2]) / 2;
+}
+
+# The 95 % interval of the median, by bootstrap.  The same numbers give the
+# same interval.
+
+sub interval {
+    my @v = @_;
+
+    srand 1;
+    my @m = sort { $a <=> $b } map {
+        median(map { $v[int rand @v] } @v);
+    } 1 .. 2000;
+
+    return @m[50, 1949];
+}
+
+my @verdicts;
+
+sub verdict {
+    my ($what, $value, $bound, $ok) = @_;
+
+    push @verdicts, sprintf "  %-48s %.4g, budget %.4g: %s\n", $what, $value,
+        $bound, $ok ? 'ok' : 'EXCEEDED';
+    $failed = 1 unless $ok;
+}
+
+sub verdicts {
+    print splice(@verdicts), "\n";
+}
