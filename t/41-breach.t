@@ -60,6 +60,8 @@ my %composite = (
                                hold=2s;'],
     window   => ['c', '100%', 'gate_breach error_rate=50% min=10 window=1s
                                exact;'],
+    gap      => ['c', '100%', 'gate_breach error_rate=50% min=10 window=1s
+                               exact;'],
     silent   => ['c', '100%', 'gate_breach error_rate=5% min=1;
                                gate_breach p95=10ms min=1;
                                gate_breach error_ratio=1 min=1 exact;
@@ -280,6 +282,36 @@ subtest 'window: what is long over is over' => sub {
     $canary->on('/window', 'status', 500);
     ask('window', 20);
     flipped('window', text('window'), 'new ones do');
+};
+
+subtest 'nor does it come back when there is no agent for a while' => sub {
+    ask('gap', 9);
+    counted('gap', 9);
+    wait_for { !defined $g->rollout('gap')->{rules}[0]{value} }
+        what => 'the failures to leave the window';
+
+    my $agent = $g->status->{agent}{pid};
+    my $c;
+    wait_for {
+        $c = $t->conn(timeout => 30);
+        $c->request(GET => '/gap', headers => { 'X-Force' => 'never' })
+            ->header('x-worker') != $agent;
+    } what => 'a connection to another worker';
+
+    # longer than the window, and nobody notes down where it begins
+    kill 'STOP', $agent or die;
+    my $end = Time::HiRes::time() + 1.2;
+    wait_for { Time::HiRes::time() > $end } what => 'the window';
+
+    $canary->on('/gap', 'ok');
+    $c->request(GET => '/gap') for 1 .. 3;
+    $canary->on('/gap', 'status', 500);
+    $c->request(GET => '/gap');
+    my $state = $c->request(GET => '/gate')->json->{rollouts}{gap};
+    kill 'CONT', $agent;
+
+    is($state->{state}, 'progressing', 'it stands');
+    wait_for { $g->status->{agent}{alive} } what => 'an agent';
 };
 
 subtest 'no data is no breach' => sub {

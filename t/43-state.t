@@ -133,8 +133,15 @@ subtest 'other rules do not make a new flip of an old one' => sub {
     wait_for { $g->status->{agent}{alive} } what => 'an agent';
     saved();
     is(records($from), 0, 'none is written');
+
+    # nor do they wipe out what it was decided on
+    $g->api('canary/shop/retry');
+    my $before = flip()->{arms}{canary}{failures};
     configure();
     $t->reload;
+    is($g->rollout('shop')->{arms}{canary}{failures}, $before,
+        'its evidence stays to be looked at');
+    saved();
 };
 
 subtest 'a new release does not inherit it' => sub {

@@ -187,8 +187,32 @@ subtest 'with killed workers only their requests are lost' => sub {
     is($g->rollout('shop')->{state}, 'progressing', 'the rollout goes on');
 };
 
+subtest 'what a killed worker was busy with is in flight no more' => sub {
+    $_->set('hold') for $stable, $canary;
+    my @conns = map { $t->conn(timeout => 30) } 1 .. 10;
+    $_->send(GET => '/held') for @conns;
+    my $admitted = sub {
+        # a worker that dies may still get this request
+        my $status = eval { $g->status } or return -1;
+        return $status->{maintenance}{global}{in_flight}{admitted};
+    };
+    wait_for { $admitted->() == 10 } what => 'ten in flight';
+
+    $t->kill_worker('KILL', pid => $_) for $t->workers;
+    wait_for { $t->workers == 2 && $admitted->() == 0 } what => 'none';
+    is_deeply([sort map { $_->{pid} } @{ $g->status->{workers} }],
+        [sort $t->workers], 'the new ones began with nothing');
+
+    $_->close for @conns;
+    for ($stable, $canary) {
+        $_->release;
+        $_->set('slow', 5);
+    }
+};
+
 subtest 'a killed agent is replaced' => sub {
-    my $before = $g->status->{agent};
+    my $before;
+    wait_for { ($before = $g->status->{agent})->{alive} } what => 'an agent';
     my $at = now();
     $t->kill_worker('KILL', pid => $before->{pid}, wait => 0);
     wait_for {

@@ -262,7 +262,8 @@ SKIP: {
         /try/other /error/forbidden /rewrite/last /cache/h2 /files/no);
 
     same('HTTP/2: streams of one connection',
-        '200 200 200 403 200 200 200 200 200 404', 11, sub { h2($_[0], \@uri) });
+        '200 200 200 403 200 200 200 200 200 404', 11,
+    sub { h2($_[0], \@uri) });
 
     $_->write_file('large', $large) for values %side;
 

@@ -12,6 +12,7 @@
  *   ngx_http_gate_maintenance.c   is the site open?
  *   ngx_http_gate_canary.c        which arm serves this request?
  *   ngx_http_gate_balancer.c      the composite peer
+ *   ngx_http_gate_outcome.c       what an attempt came to
  *   ngx_http_gate_rules.c         gate_breach
  *   ngx_http_gate_steps.c         gate_steps
  *   ngx_http_gate_sticky.c        gate_sticky

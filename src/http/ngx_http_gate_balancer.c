@@ -24,43 +24,7 @@
  */
 
 
-#include "ngx_http_gate.h"
-
-
-struct ngx_http_gate_peer_s {
-    ngx_http_request_t              *request;
-    ngx_gate_node_t                 *node;
-    ngx_http_gate_srv_conf_t        *composite;
-    ngx_http_gate_ctx_t             *ctx;
-    ngx_http_gate_pick_t            *pick;
-
-    ngx_uint_t                       tries;    /* as the arm sees them */
-    ngx_uint_t                       left;     /* as we left them to nginx */
-    uint32_t                         used;     /* attempts */
-
-    /* bytes, because most of them are looked at all the time */
-
-    uint8_t                          arm;
-    uint8_t                          may_switch;
-    uint8_t                          reserve;  /* a try for stable */
-    uint8_t                          failed;   /* the canary did */
-    uint8_t                          stale;    /* "next" is in use */
-
-    ngx_http_gate_peer_t            *next;         /* of ctx->pending */
-
-    ngx_gate_attempt_t               attempt;
-
-    /* the arm's own */
-
-    void                            *data;
-    ngx_event_get_peer_pt            get;
-    ngx_event_free_peer_pt           free;
-    ngx_event_notify_peer_pt         notify;
-#if (NGX_SSL || NGX_COMPAT)
-    ngx_event_set_peer_session_pt    set_session;
-    ngx_event_save_peer_session_pt   save_session;
-#endif
-};
+#include "ngx_http_gate_peer.h"
 
 
 #if (nginx_version >= 1029007)
@@ -86,13 +50,6 @@ static void ngx_http_gate_attempt(ngx_http_gate_peer_t *gp);
 static void ngx_http_gate_free_peer(ngx_peer_connection_t *pc, void *data,
     ngx_uint_t state);
 static void ngx_http_gate_unlist(ngx_http_gate_peer_t *gp);
-static ngx_uint_t ngx_http_gate_stale(ngx_peer_connection_t *pc,
-    ngx_http_upstream_t *u, ngx_uint_t state);
-static ngx_uint_t ngx_http_gate_outcome(ngx_http_gate_peer_t *gp,
-    ngx_http_upstream_t *u, ngx_uint_t state);
-static ngx_int_t ngx_http_gate_failure(ngx_http_gate_peer_t *gp);
-static ngx_uint_t ngx_http_gate_broken(ngx_http_request_t *r,
-    ngx_http_upstream_t *u);
 static void ngx_http_gate_end(ngx_http_gate_peer_t *gp, ngx_uint_t outcome);
 static void ngx_http_gate_breaker(ngx_http_gate_peer_t *gp,
     ngx_http_upstream_t *u, ngx_uint_t outcome);
@@ -677,138 +634,6 @@ ngx_http_gate_settle(ngx_http_gate_ctx_t *ctx)
     }
 
     ctx->pending = NULL;
-}
-
-
-/*
- * A kept connection that broke before a byte came back: if the server closed
- * it while it was idle nginx asks again for nothing, and we will know when it
- * calls get().
- */
-
-static ngx_uint_t
-ngx_http_gate_stale(ngx_peer_connection_t *pc, ngx_http_upstream_t *u,
-    ngx_uint_t state)
-{
-    ngx_connection_t  *c;
-
-    c = pc->connection;
-
-    return pc->cached
-           && (state & NGX_PEER_FAILED)
-           && c != NULL
-           && u->state->status == 0
-           && u->state->header_time == (ngx_msec_t) -1
-           && !c->read->timedout
-           && !c->write->timedout;
-}
-
-
-static ngx_uint_t
-ngx_http_gate_outcome(ngx_http_gate_peer_t *gp, ngx_http_upstream_t *u,
-    ngx_uint_t state)
-{
-    ngx_int_t                   rc;
-    ngx_http_upstream_state_t  *st;
-
-    st = u->state;
-
-    if (state & NGX_PEER_FAILED) {
-
-        /* nginx asks another server for a 429 too: not that it is one */
-
-        return (st->status == NGX_HTTP_TOO_MANY_REQUESTS)
-               ? NGX_GATE_OUTCOME_OK : NGX_GATE_OUTCOME_FAILED;
-    }
-
-    if (state & NGX_PEER_NEXT) {
-        return NGX_GATE_OUTCOME_OK;
-    }
-
-    if (st->header_time == (ngx_msec_t) -1) {
-        return NGX_GATE_OUTCOME_CENSORED;
-    }
-
-    if (ngx_http_gate_broken(gp->request, u)) {
-        return NGX_GATE_OUTCOME_BROKEN;
-    }
-
-    rc = ngx_http_gate_failure(gp);
-
-    if (rc == NGX_DECLINED) {
-        rc = (u->headers_in.status_n >= NGX_HTTP_INTERNAL_SERVER_ERROR
-              || st->status >= NGX_HTTP_INTERNAL_SERVER_ERROR);
-    }
-
-    return rc ? NGX_GATE_OUTCOME_FAILED : NGX_GATE_OUTCOME_OK;
-}
-
-
-/* gate_failure: 1, 0, or NGX_DECLINED when it has no opinion */
-
-static ngx_int_t
-ngx_http_gate_failure(ngx_http_gate_peer_t *gp)
-{
-    ngx_str_t  value;
-
-    if (gp->composite->failure == NULL
-        || ngx_http_complex_value(gp->request, gp->composite->failure,
-                                  &value)
-           != NGX_OK
-        || value.len == 0)
-    {
-        return NGX_DECLINED;
-    }
-
-    return !(value.len == 1 && value.data[0] == '0');
-}
-
-
-/*
- * The answer began and did not end: it was cut short, or what came made no
- * sense.  nginx then gives up without a word to us, and so it does when the
- * client has gone: that one is not the server's failure.
- */
-
-static ngx_uint_t
-ngx_http_gate_broken(ngx_http_request_t *r, ngx_http_upstream_t *u)
-{
-    ngx_uint_t         gone;
-    ngx_event_t       *rev;
-    ngx_event_pipe_t  *p;
-
-    if (u->upgrade || u->peer.connection == NULL) {
-        return 0;
-    }
-
-    gone = (r->connection->error || r->connection->timedout
-            || !r->header_sent || r->header_only);
-
-    if (u->buffering && u->pipe) {
-        p = u->pipe;
-
-        if (p->upstream_error) {
-            return 1;
-        }
-
-        if (p->upstream_eof) {
-            return !p->upstream_done && p->length != -1;
-        }
-
-        return !p->upstream_done && !p->downstream_error && !gone;
-    }
-
-    rev = u->peer.connection->read;
-
-    if (rev->error || rev->timedout || u->error) {
-        return 1;
-    }
-
-    if (rev->eof) {
-        return u->length != 0 && u->length != -1;
-    }
-
-    return u->length != 0 && !gone;
 }
 
 

@@ -499,7 +499,7 @@ ngx_http_gate_json_rules(json_t *o, ngx_gate_rollout_conf_t *rc, uint64_t w)
     list = json_array();
 
     for (i = 0; i < rc->nrules; i++) {
-        ngx_gate_evidence_look(rc, i, b, &look);
+        ngx_gate_verdict_look(rc, i, b, &look);
 
         fail |= look.over;
         enough &= look.enough;

@@ -23,8 +23,6 @@
 #define NGX_HTTP_GATE_MIN         100
 #define NGX_HTTP_GATE_MIN_MAX     1000000000
 
-#define NGX_HTTP_GATE_ALPHA       (0.001 / NGX_GATE_SNAPSHOTS)
-
 
 static char *ngx_http_gate_rule_kind(ngx_conf_t *cf, ngx_gate_rule_t *rule,
     ngx_str_t *value);
@@ -96,7 +94,7 @@ ngx_http_gate_breach(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (rule->type != NGX_GATE_RULE_ERROR_RATIO
-        && gate_test_init(&rule->test, bound, NGX_HTTP_GATE_ALPHA) != 0)
+        && gate_test_init(&rule->test, bound, NGX_GATE_START_ALPHA) != 0)
     {
         return "has a bound that nothing can exceed";
     }

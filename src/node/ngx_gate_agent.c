@@ -205,7 +205,7 @@ ngx_gate_agent_work(ngx_gate_node_t *node, ngx_log_t *log)
     rc = node->rollouts.elts;
 
     for (i = 0; i < node->rollouts.nelts; i++) {
-        ngx_gate_evidence_tick(node, rc[i]);
+        ngx_gate_verdict_tick(node, rc[i]);
         ngx_gate_steps_tick(node, rc[i]);
     }
 

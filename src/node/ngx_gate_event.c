@@ -253,7 +253,7 @@ ngx_gate_event_rule(json_t *root, ngx_gate_rollout_conf_t *rc,
 
     rule = &rc->rules[cause - 1];
 
-    ngx_gate_evidence_look(rc, cause - 1, b, &look);
+    ngx_gate_verdict_look(rc, cause - 1, b, &look);
 
     (void) json_object_set_new(root, "reason",
                                json_stringn((char *) rule->text.data,

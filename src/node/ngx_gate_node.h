@@ -34,6 +34,11 @@
 
 #define NGX_GATE_STEPS                16
 
+/* false alarms per window length, and per start of a window */
+
+#define NGX_GATE_ALPHA                0.001
+#define NGX_GATE_START_ALPHA          (NGX_GATE_ALPHA / NGX_GATE_SNAPSHOTS)
+
 #define NGX_GATE_RULE_ERROR_RATE      0
 #define NGX_GATE_RULE_QUANTILE        1
 #define NGX_GATE_RULE_ERROR_RATIO     2
@@ -307,12 +312,24 @@ void ngx_gate_evidence_fallback(ngx_gate_rollout_conf_t *rc,
 void ngx_gate_evidence_scan(ngx_gate_node_t *node,
     ngx_gate_rollout_conf_t *rc, ngx_queue_t *flights);
 
-/* The agent's look: takes snapshots and judges every rule. */
-void ngx_gate_evidence_tick(ngx_gate_node_t *node,
-    ngx_gate_rollout_conf_t *rc);
-
 /* The block in use; it may be replaced at any moment. */
 ngx_gate_block_t *ngx_gate_evidence_block(ngx_gate_rollout_t *ro, uint64_t w);
+
+
+/* ngx_gate_verdict.c */
+
+#define ngx_gate_rules_all(rc)  ((1u << (rc)->nrules) - 1)
+
+/*
+ * Flips the rollout if one of the rules (a bit each) is broken and the block
+ * of that tag is still in use.
+ */
+void ngx_gate_verdict_judge(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, uint64_t tag, ngx_uint_t rules);
+
+/* The agent's look: takes snapshots and judges every rule. */
+void ngx_gate_verdict_tick(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc);
 
 /* What a rule looks at, for the status page and the record. */
 
@@ -324,8 +341,11 @@ typedef struct {
     unsigned                   over:1;    /* proved */
 } ngx_gate_look_t;
 
-void ngx_gate_evidence_look(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
+void ngx_gate_verdict_look(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
     ngx_gate_block_t *b, ngx_gate_look_t *look);
+
+
+/* ngx_gate_breaker.c */
 
 /* Breaker of an arm: NGX_OK to try it, NGX_BUSY while it is open. */
 ngx_int_t ngx_gate_breaker_check(ngx_gate_breaker_t *b);

@@ -21,6 +21,10 @@ static ngx_gate_switch_t *ngx_gate_state_switch_locked(ngx_gate_zone_t *sh,
     const char *name);
 static ngx_int_t ngx_gate_state_export(ngx_gate_zone_t *sh,
     ngx_slab_pool_t *shpool, gate_state_t *st);
+static size_t ngx_gate_state_rollouts_locked(ngx_gate_zone_t *sh,
+    gate_state_t *st, size_t n);
+static void ngx_gate_state_switches_locked(ngx_gate_zone_t *sh,
+    gate_state_t *st);
 static void ngx_gate_state_clean(char *s);
 
 
@@ -144,10 +148,8 @@ static ngx_int_t
 ngx_gate_state_export(ngx_gate_zone_t *sh, ngx_slab_pool_t *shpool,
     gate_state_t *st)
 {
-    size_t                 i, n;
-    ngx_gate_switch_t     *s;
-    ngx_gate_rollout_t    *ro;
-    gate_state_rollout_t  *to;
+    size_t               i, n;
+    ngx_gate_rollout_t  *ro;
 
     ngx_memzero(st, sizeof(gate_state_t));
 
@@ -180,8 +182,40 @@ ngx_gate_state_export(ngx_gate_zone_t *sh, ngx_slab_pool_t *shpool,
 
     ngx_memcpy(st->secret, sh->secret, sizeof(st->secret));
 
+    i = ngx_gate_state_rollouts_locked(sh, st, n);
+
+    ngx_gate_state_switches_locked(sh, st);
+
+    ngx_shmtx_unlock(&shpool->mutex);
+
+    /* those without a record, and those that were not opened yet */
+
+    for (n = st->nrollouts; n-- > 0; /* void */) {
+
+        if (n >= i || st->rollouts[n].record[0] == '\0') {
+            free(st->rollouts[n].record);
+            st->rollouts[n].record = NULL;
+        }
+    }
+
+    st->nrollouts = i;
+
+    return NGX_OK;
+}
+
+
+/* Fills up to n of them, those that were opened; returns how many. */
+
+static size_t
+ngx_gate_state_rollouts_locked(ngx_gate_zone_t *sh, gate_state_t *st,
+    size_t n)
+{
+    char                  *record;
+    size_t                 i;
+    ngx_gate_rollout_t    *ro;
+    gate_state_rollout_t  *to;
+
     for (i = 0, ro = sh->rollouts; ro && i < n; ro = ro->next) {
-        char  *record;
 
         if (ngx_gate_word_epoch(ngx_gate_load(&ro->word)) == 0) {
             continue;
@@ -203,6 +237,17 @@ ngx_gate_state_export(ngx_gate_zone_t *sh, ngx_slab_pool_t *shpool,
         }
     }
 
+    return i;
+}
+
+
+static void
+ngx_gate_state_switches_locked(ngx_gate_zone_t *sh, gate_state_t *st)
+{
+    ngx_uint_t            n;
+    ngx_gate_switch_t    *s;
+    gate_state_switch_t  *to;
+
     for (n = 0; n < sh->nswitches; n++) {
         s = &sh->switches[n];
 
@@ -210,40 +255,22 @@ ngx_gate_state_export(ngx_gate_zone_t *sh, ngx_slab_pool_t *shpool,
             continue;
         }
 
-        ngx_gate_text(st->switches[st->nswitches].name,
-                      sizeof(st->switches[0].name),
-                      (u_char *) s->name, ngx_strlen(s->name));
-        ngx_gate_text(st->switches[st->nswitches].source,
-                      sizeof(st->switches[0].source),
+        to = &st->switches[st->nswitches++];
+
+        ngx_gate_text(to->name, sizeof(to->name), (u_char *) s->name,
+                      ngx_strlen(s->name));
+        ngx_gate_text(to->source, sizeof(to->source),
                       (u_char *) s->control_source,
                       ngx_strlen(s->control_source));
-        ngx_gate_text(st->switches[st->nswitches].actor,
-                      sizeof(st->switches[0].actor),
+        ngx_gate_text(to->actor, sizeof(to->actor),
                       (u_char *) s->control_actor,
                       ngx_strlen(s->control_actor));
 
-        ngx_gate_state_clean(st->switches[st->nswitches].actor);
+        ngx_gate_state_clean(to->actor);
 
-        st->switches[st->nswitches].value = s->control;
-        st->switches[st->nswitches].since = s->control_since / 1000;
-        st->nswitches++;
+        to->value = s->control;
+        to->since = s->control_since / 1000;
     }
-
-    ngx_shmtx_unlock(&shpool->mutex);
-
-    /* those without a record, and those that were not opened yet */
-
-    for (n = st->nrollouts; n-- > 0; /* void */) {
-
-        if (n >= i || st->rollouts[n].record[0] == '\0') {
-            free(st->rollouts[n].record);
-            st->rollouts[n].record = NULL;
-        }
-    }
-
-    st->nrollouts = i;
-
-    return NGX_OK;
 }
 
 

@@ -92,7 +92,7 @@ ngx_gate_steps_pass(ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b)
     }
 
     for (i = 0; i < rc->nrules; i++) {
-        ngx_gate_evidence_look(rc, i, b, &look);
+        ngx_gate_verdict_look(rc, i, b, &look);
 
         /* above the bound, though not yet proved: that is no pass either */
 
