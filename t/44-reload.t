@@ -204,11 +204,70 @@ subtest 'what a killed worker was busy with is in flight no more' => sub {
         [sort $t->workers], 'the new ones began with nothing');
 
     $_->close for @conns;
-    for ($stable, $canary) {
-        $_->release;
-        $_->set('slow', 5);
-    }
+    $_->release for $stable, $canary;
+    $stable->set('slow', 5, body => 'stable');
+    $canary->set('slow', 5, body => 'canary');
 };
+
+SKIP: {
+    # this turns the whole machine's pids back: not beside other tests
+
+    skip 'GATE_LONG=1 and root: says which pid comes next', 1
+        unless $ENV{GATE_LONG} && -w '/proc/sys/kernel/ns_last_pid';
+
+    subtest 'a dead worker stays dead when its pid is given away' => sub {
+        $_->set('hold') for $stable, $canary;
+        my @conns = map { $t->conn(timeout => 30) } 1 .. 4;
+        $_->send(GET => '/held') for @conns;
+
+        my $admitted = sub {
+            my $status = eval { $g->status } or return -1;
+            return $status->{maintenance}{global}{in_flight}{admitted};
+        };
+        wait_for { $admitted->() == 4 } what => 'four in flight';
+
+        # old workers are not replaced, nobody takes their slots
+
+        my @old = $t->workers;
+        $t->reload(wait => 0);
+        wait_for { grep { my $p = $_; !grep { $_ == $p } @old } $t->workers }
+            what => 'new workers';
+
+        my ($busy) = map { $_->{pid} }
+            grep { $_->{in_flight} } @{ $g->status->{workers} };
+        my $n = (grep { $_->{pid} == $busy } @{ $g->status->{workers} })[0]
+            ->{in_flight};
+        $t->kill_worker('KILL', pid => $busy, wait => 0);
+        wait_for { $admitted->() == 4 - $n } what => 'its requests to go';
+
+        # the agent sweeps once a second: then the pid may come back
+
+        chomp(my $last = Gate::slurp('/proc/sys/kernel/ns_last_pid'));
+
+        my $came = wait_for {
+            Gate::spew('/proc/sys/kernel/ns_last_pid', $busy - 1);
+            my $pid = fork // die;
+            if (!$pid) { sleep 60; require POSIX; POSIX::_exit(0); }
+            return $pid if $pid == $busy && $admitted->() == 4 - $n;
+            kill 'KILL', $pid;
+            waitpid $pid, 0;
+            return;
+        } timeout => 30, what => 'its pid, and nothing in flight with it';
+
+        Gate::spew('/proc/sys/kernel/ns_last_pid', $last);
+
+        is($came, $busy, 'another process has the pid, and none of its past');
+
+        kill 'KILL', $came;
+        waitpid $came, 0;
+        $_->close for @conns;
+        $_->release for $stable, $canary;
+        $stable->set('slow', 5, body => 'stable');
+        $canary->set('slow', 5, body => 'canary');
+        wait_for { !grep { my $p = $_; grep { $_ == $p } @old }
+            $t->workers(all => 1) } timeout => 30, what => 'old workers to go';
+    };
+}
 
 subtest 'a killed agent is replaced' => sub {
     my $before;

@@ -25,6 +25,7 @@
 
 #define NGX_GATE_TICK_MSEC        100
 #define NGX_GATE_AGENT_TICK_MSEC  50
+#define NGX_GATE_SWEEP_MSEC       1000
 #define NGX_GATE_AGENT_DOUBT      150      /* ms without a beat: is it dead? */
 #define NGX_GATE_AGENT_LOST       2000     /* ms without a beat: it hangs */
 
@@ -46,6 +47,7 @@ static ngx_connection_t   ngx_gate_agent_dummy;
 static ngx_gate_node_t   *ngx_gate_agent_node;
 static ngx_queue_t       *ngx_gate_agent_queues;
 static ngx_uint_t         ngx_gate_agent_mine;
+static ngx_msec_t         ngx_gate_agent_swept;
 
 
 ngx_int_t
@@ -195,6 +197,13 @@ ngx_gate_agent_work(ngx_gate_node_t *node, ngx_log_t *log)
 {
     ngx_uint_t                 i;
     ngx_gate_rollout_conf_t  **rc;
+
+    if ((ngx_msec_int_t) (ngx_current_msec - ngx_gate_agent_swept)
+        >= NGX_GATE_SWEEP_MSEC)
+    {
+        ngx_gate_agent_swept = ngx_current_msec;
+        ngx_gate_node_sweep(node->sh);
+    }
 
     ngx_gate_watch_tick(node, log);
 

@@ -433,6 +433,24 @@ ngx_gate_slot_alive(ngx_gate_slot_t *slot)
 }
 
 
+void
+ngx_gate_node_sweep(ngx_gate_zone_t *sh)
+{
+    uint32_t          pid;
+    ngx_uint_t        i;
+    ngx_gate_slot_t  *slot;
+
+    for (i = 0; i < ngx_gate_load(&sh->nslots); i++) {
+        slot = &sh->slots[i];
+        pid = ngx_gate_load(&slot->pid);
+
+        if (pid != 0 && !ngx_gate_slot_alive(slot)) {
+            (void) ngx_gate_cas(&slot->pid, &pid, 0);
+        }
+    }
+}
+
+
 /* A pid alone proves nothing: the system gives it to others later. */
 
 ngx_uint_t

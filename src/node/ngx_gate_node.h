@@ -160,6 +160,12 @@ extern ngx_gate_slot_t  *ngx_gate_slot;
 /* Whether the process that owns the slot lives (a system call). */
 ngx_uint_t ngx_gate_slot_alive(ngx_gate_slot_t *slot);
 
+/*
+ * Slots of the dead become nobody's, before another process gets their pid.
+ * What they counted stays: whoever takes the slot next clears the gauges.
+ */
+void ngx_gate_node_sweep(ngx_gate_zone_t *sh);
+
 /* Whether that process is one of ours and lives. */
 ngx_uint_t ngx_gate_node_alive(ngx_gate_zone_t *sh, uint32_t pid);
 
