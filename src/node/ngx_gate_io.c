@@ -5,142 +5,211 @@
 
 
 /*
- * One thread for file work that may hang: a disk that is full of other
- * people's writes, a network file system that went away.
+ * File work that may hang: an fsync on a disk that is full of other people's
+ * writes, a stat on a network file system that went away.  A process of its
+ * own does it, forked for the job and gone with it.  It is asked, not
+ * awaited: whoever posted a job looks whether it is done when his timer
+ * fires.
  *
- * nginx's thread pools would do, but "default" starts 32 threads in every
- * worker, and its structure is private.  This one is made by the process
- * that needs it, has one job at a time, and is asked, not awaited: whoever
- * posted a job looks whether it is done when his timer fires.  The thread
- * touches nothing of nginx's: no pool, no log, no cached time.
+ * Why not a thread?  The first thread makes a process one of several for
+ * good: libc then brackets every read, write and wait for the sake of
+ * pthread_cancel(), which was 280 instructions of every request of that
+ * worker.  A fork is a millisecond on the rare occasion that there is
+ * something to write.
  *
- * It ends with its process, at any instant: so a job's file is complete by
- * rename() or not there at all.
+ * The child is made without SIGCHLD, because nginx would reap and report it;
+ * it keeps no socket open, so that clients of the worker see a close when the
+ * worker closes; it touches nothing of nginx's but the job's own data.  It
+ * ends when its job does, also when the worker has died meanwhile.
  */
 
 
 #include "ngx_gate_node.h"
 
-#include <pthread.h>
-#include <signal.h>
+#if (NGX_LINUX)
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#endif
 
 
-#define NGX_GATE_IO_STACK  (256 * 1024)
+#define NGX_GATE_IO_FDS  65536      /* where the kernel cannot close all */
 
 
-struct ngx_gate_io_s {
-    pthread_mutex_t  mutex;
-    pthread_cond_t   cond;
-    ngx_gate_io_pt   job;         /* under the mutex; NULL: nothing to do */
-    void            *data;
-    uint32_t         busy;        /* from post until the job is done */
-};
+static void ngx_gate_io_child(ngx_gate_io_t *io, ngx_gate_io_pt job,
+    int keep);
+static void ngx_gate_io_close(int from, int to);
 
 
-static void *ngx_gate_io_thread(void *arg);
-
-
-ngx_gate_io_t *
-ngx_gate_io_create(void)
+void *
+ngx_gate_io_alloc(size_t size)
 {
-    int              rc;
-    sigset_t         set, old;
-    pthread_t        tid;
-    ngx_gate_io_t   *io;
-    pthread_attr_t   attr;
+    void  *p;
 
-    io = calloc(1, sizeof(ngx_gate_io_t));
-    if (io == NULL) {
-        return NULL;
-    }
+    p = mmap(NULL, size, PROT_READ|PROT_WRITE, MAP_ANON|MAP_SHARED, -1, 0);
 
-    if (pthread_mutex_init(&io->mutex, NULL) != 0
-        || pthread_cond_init(&io->cond, NULL) != 0
-        || pthread_attr_init(&attr) != 0)
-    {
-        free(io);
-        return NULL;
-    }
-
-    (void) pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    (void) pthread_attr_setstacksize(&attr, NGX_GATE_IO_STACK);
-
-    /* nginx's signals are for nginx's thread */
-
-    sigfillset(&set);
-    (void) pthread_sigmask(SIG_SETMASK, &set, &old);
-
-    rc = pthread_create(&tid, &attr, ngx_gate_io_thread, io);
-
-    (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
-    (void) pthread_attr_destroy(&attr);
-
-    if (rc != 0) {
-        free(io);
-        return NULL;
-    }
-
-    return io;
+    return (p == MAP_FAILED) ? NULL : p;
 }
 
 
-static void *
-ngx_gate_io_thread(void *arg)
+void
+ngx_gate_io_free(void *p, size_t size)
 {
-    ngx_gate_io_t *io = arg;
-
-    void            *data;
-    ngx_gate_io_pt   job;
-
-    for ( ;; ) {
-        (void) pthread_mutex_lock(&io->mutex);
-
-        while (io->job == NULL) {
-            (void) pthread_cond_wait(&io->cond, &io->mutex);
-        }
-
-        job = io->job;
-        data = io->data;
-        io->job = NULL;
-
-        (void) pthread_mutex_unlock(&io->mutex);
-
-        job(data);
-
-        __atomic_store_n(&io->busy, 0, __ATOMIC_RELEASE);
+    if (p) {
+        (void) munmap(p, size);
     }
-
-    return NULL;
 }
 
 
 ngx_int_t
-ngx_gate_io_post(ngx_gate_io_t *io, ngx_gate_io_pt job, void *data)
+ngx_gate_io_post(ngx_gate_io_t *io, ngx_gate_io_pt job, void *data,
+    size_t size, int keep)
 {
-    if (io == NULL) {
-        return NGX_ERROR;
-    }
+    long  pid;
 
     if (!ngx_gate_io_idle(io)) {
         return NGX_AGAIN;
     }
 
-    __atomic_store_n(&io->busy, 1, __ATOMIC_RELEASE);
+    if (io->shared == NULL) {
+        io->shared = ngx_gate_io_alloc(sizeof(uint64_t) + size);
 
-    (void) pthread_mutex_lock(&io->mutex);
+        if (io->shared == NULL) {
+            return NGX_ERROR;
+        }
+    }
 
-    io->job = job;
     io->data = data;
+    io->size = size;
+    *io->shared = 0;
 
-    (void) pthread_cond_signal(&io->cond);
-    (void) pthread_mutex_unlock(&io->mutex);
+#if (NGX_LINUX)
+
+    /* a fork() whose end signals nobody: only we ask for it, by __WCLONE */
+
+    pid = syscall(SYS_clone, 0UL, NULL, NULL, NULL, 0UL);
+
+    if (pid == -1) {
+        return NGX_ERROR;
+    }
+
+    if (pid == 0) {
+        ngx_gate_io_child(io, job, keep);
+    }
+
+    io->pid = (ngx_pid_t) pid;
+
+#else
+
+    pid = 0;
+    job(data);
+    io->pid = (ngx_pid_t) pid;
+
+#endif
 
     return NGX_OK;
+}
+
+
+static void
+ngx_gate_io_child(ngx_gate_io_t *io, ngx_gate_io_pt job, int keep)
+{
+    if (keep > 2) {
+        ngx_gate_io_close(3, keep - 1);
+    }
+
+    ngx_gate_io_close((keep > 2) ? keep + 1 : 3, -1);
+
+    job(io->data);
+
+    ngx_memcpy(io->shared + 1, io->data, io->size);
+    ngx_gate_store(io->shared, 1);
+
+    _exit(0);
+}
+
+
+/* to -1: all that there are */
+
+static void
+ngx_gate_io_close(int from, int to)
+{
+    int  fd;
+
+    if (to != -1 && to < from) {
+        return;
+    }
+
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, (unsigned) from, (unsigned) to, 0U) == 0) {
+        return;
+    }
+#endif
+
+    for (fd = from; fd <= (to == -1 ? NGX_GATE_IO_FDS : to); fd++) {
+        (void) close(fd);
+    }
 }
 
 
 ngx_uint_t
 ngx_gate_io_idle(ngx_gate_io_t *io)
 {
-    return io == NULL || __atomic_load_n(&io->busy, __ATOMIC_ACQUIRE) == 0;
+    int  status;
+
+    if (io->pid == 0) {
+        return 1;
+    }
+
+#if (NGX_LINUX)
+
+    if (waitpid(io->pid, &status, WNOHANG|__WCLONE) == 0) {
+        return 0;
+    }
+
+    /* one that was killed has nothing to tell, and the data stays as it was */
+
+    if (ngx_gate_load(io->shared)) {
+        ngx_memcpy(io->data, io->shared + 1, io->size);
+    }
+
+#else
+    (void) status;
+#endif
+
+    io->pid = 0;
+
+    return 1;
+}
+
+
+ngx_uint_t
+ngx_gate_io_local(const char *path)
+{
+#if (NGX_LINUX)
+
+    ngx_uint_t     i;
+    struct statfs  fs;
+
+    /* nfs, smb, cifs, smb2, fuse, 9p, ceph, afs, coda, lustre, gfs2, ocfs2 */
+
+    static const uint32_t  remote[] = {
+        0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x65735546, 0x01021997,
+        0x00c36400, 0x5346414f, 0x73757245, 0x0bd00bd0, 0x01161970,
+        0x7461636f
+    };
+
+    if (statfs(path, &fs) == -1) {
+        return ngx_errno == NGX_ENOENT || ngx_errno == NGX_ENOTDIR;
+    }
+
+    for (i = 0; i < sizeof(remote) / sizeof(remote[0]); i++) {
+
+        if ((uint32_t) fs.f_type == remote[i]) {
+            return 0;
+        }
+    }
+
+#endif
+
+    return 1;
 }

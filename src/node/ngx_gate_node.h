@@ -387,18 +387,36 @@ void ngx_gate_event_audit(ngx_gate_node_t *node, const char *what,
     const char *before, const char *after, const char *reason);
 
 
-/* ngx_gate_io.c: a thread of our own for what a disk may hang on */
+/* ngx_gate_io.c: a process of its own for what a disk may hang on */
 
-typedef struct ngx_gate_io_s  ngx_gate_io_t;
 typedef void (*ngx_gate_io_pt)(void *data);
 
-ngx_gate_io_t *ngx_gate_io_create(void);
+typedef struct {
+    ngx_pid_t                  pid;       /* 0: no job */
+    uint64_t                  *shared;    /* done, and the data behind it */
+    void                      *data;
+    size_t                     size;
+} ngx_gate_io_t;
 
-/* NGX_OK; NGX_AGAIN while the last job runs; NGX_ERROR without a thread. */
-ngx_int_t ngx_gate_io_post(ngx_gate_io_t *io, ngx_gate_io_pt job, void *data);
+/* Memory that a job's process shares with us, zeroed; NULL if it is short. */
+void *ngx_gate_io_alloc(size_t size);
+void ngx_gate_io_free(void *p, size_t size);
 
-/* 1 when no job runs: what the last one wrote may be read. */
+/*
+ * Runs the job in another process.  What it changes in the "size" bytes at
+ * data is seen here when ngx_gate_io_idle() says so, what it changes elsewhere
+ * is not; size must be the same each time.  keep: a descriptor that stays
+ * open there, or -1.  NGX_OK; NGX_AGAIN while the last job runs; NGX_ERROR
+ * with errno.
+ */
+ngx_int_t ngx_gate_io_post(ngx_gate_io_t *io, ngx_gate_io_pt job, void *data,
+    size_t size, int keep);
+
+/* 1 when no job runs.  A job whose process was killed changed nothing. */
 ngx_uint_t ngx_gate_io_idle(ngx_gate_io_t *io);
+
+/* Whether path is on a file system of this machine, or is not there. */
+ngx_uint_t ngx_gate_io_local(const char *path);
 
 
 /* ngx_gate_state.c: what is kept */
@@ -432,7 +450,7 @@ void ngx_gate_store_release(void);
 
 /*
  * Of a process that goes: what no agent will save it writes itself, without
- * fsync.  wait: for up to half a second for its own thread.
+ * fsync.  wait: for up to half a second for its own writer.
  */
 void ngx_gate_store_final(ngx_gate_node_t *node, ngx_log_t *log,
     ngx_uint_t wait);
@@ -443,7 +461,7 @@ void ngx_gate_store_final(ngx_gate_node_t *node, ngx_log_t *log,
 /* In the master, before there is traffic. */
 void ngx_gate_watch_load(ngx_gate_node_t *node, ngx_log_t *log);
 
-/* Of the agent: looks five times a second, in a thread. */
+/* Of the agent: looks five times a second. */
 void ngx_gate_watch_tick(ngx_gate_node_t *node, ngx_log_t *log);
 
 

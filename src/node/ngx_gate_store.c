@@ -13,10 +13,10 @@
  *     state.json.unreadable.T   what a start at time T could not read
  *     lock                      held by the agent that writes
  *
- * The master reads it once, before there is traffic.  The agent writes it,
- * in a thread: to another file, fsync, rename, fsync of the directory.  A
- * rename is the only thing that ever happens to state.json, so a reader finds
- * the old state or the new one.
+ * The master reads it once, before there is traffic.  The agent has it
+ * written by a process of its own: to another file, fsync, rename, fsync of
+ * the directory.  A rename is the only thing that ever happens to state.json,
+ * so a reader finds the old state or the new one.
  *
  * The lock keeps a second nginx out.  In an upgrade in flight there are two
  * that know of each other's state: the old one gives the lock up when it is
@@ -42,7 +42,7 @@
     ((int64_t) (sb)->st_mtim.tv_sec * 1000000000 + (sb)->st_mtim.tv_nsec)
 
 
-/* the thread's own: written by the agent before, by the thread during a job */
+/* of the process that writes: it gets a copy, and gives one back */
 
 typedef struct {
     char             file[NGX_MAX_PATH];
@@ -50,7 +50,7 @@ typedef struct {
     char             copy[NGX_MAX_PATH];
     char             lock[NGX_MAX_PATH];
     char             dir[NGX_MAX_PATH];
-    char            *text;                   /* NULL: only have a look */
+    char            *text;
     size_t           len;
     uint64_t         revision;
     int              lock_fd;
@@ -69,6 +69,8 @@ typedef struct {
 static int ngx_gate_store_read(ngx_gate_store_job_t *job, char **text,
     size_t *len);
 static ngx_uint_t ngx_gate_store_dirty(ngx_gate_node_t *node);
+static void ngx_gate_store_start(ngx_gate_node_t *node, ngx_log_t *log);
+static void ngx_gate_store_fine(ngx_gate_node_t *node);
 static void ngx_gate_store_done(ngx_gate_node_t *node, ngx_log_t *log);
 static void ngx_gate_store_merge(ngx_gate_node_t *node, ngx_log_t *log);
 static void ngx_gate_store_failed(ngx_gate_node_t *node, ngx_log_t *log);
@@ -85,7 +87,7 @@ static ngx_int_t ngx_gate_store_say(ngx_gate_node_t *node, ngx_log_t *log);
 static ngx_uint_t ngx_gate_store_heir(ngx_gate_node_t *node);
 
 
-static ngx_gate_io_t         *ngx_gate_store_io;
+static ngx_gate_io_t          ngx_gate_store_io;
 static ngx_gate_store_job_t   ngx_gate_store_data = { .lock_fd = -1 };
 static ngx_uint_t             ngx_gate_store_posted;
 static ngx_msec_t             ngx_gate_store_next;    /* not before */
@@ -148,7 +150,7 @@ ngx_gate_store_load(ngx_gate_node_t *node, ngx_log_t *log)
 
 
 /*
- * Reads the file, in the master or in the thread.  0: text is malloc'ed;
+ * Reads the file, in the master or in the agent.  0: text is malloc'ed;
  * -1 with errno and text NULL.
  */
 
@@ -228,7 +230,7 @@ ngx_gate_store_tick(ngx_gate_node_t *node, ngx_log_t *log)
 {
     ngx_gate_store_job_t  *job;
 
-    if (node->state == NULL || !ngx_gate_io_idle(ngx_gate_store_io)) {
+    if (node->state == NULL || !ngx_gate_io_idle(&ngx_gate_store_io)) {
         return;
     }
 
@@ -245,46 +247,78 @@ ngx_gate_store_tick(ngx_gate_node_t *node, ngx_log_t *log)
         return;
     }
 
+    ngx_gate_store_look = ngx_current_msec + NGX_GATE_STORE_LOOK;
+
     ngx_gate_store_prepare(node, job, 1);
 
-    if (ngx_gate_store_dirty(node) || job->keep) {
-        job->text = ngx_gate_state_encode(node, &job->len, &job->revision);
-
-        if (job->text == NULL) {
-            job->what = "encoding";
-            job->err = NGX_ENOMEM;
-            ngx_gate_store_failed(node, log);
-            return;
-        }
+    if (ngx_gate_store_lock(job) == -1) {
+        job->err = ngx_errno;
+        ngx_gate_store(&node->sh->store.locked, 0);
+        ngx_gate_store_failed(node, log);
+        return;
     }
 
-    if (ngx_gate_store_io == NULL) {
-        ngx_gate_store_io = ngx_gate_io_create();
+    job->what = NULL;
+    ngx_gate_store(&node->sh->store.locked, 1);
+
+    if (ngx_gate_store_other(job)) {
+        ngx_gate_store_merge(node, log);
+        return;
     }
 
-    if (ngx_gate_io_post(ngx_gate_store_io, ngx_gate_store_job, job)
+    if (!ngx_gate_store_dirty(node) && !job->keep) {
+        ngx_gate_store_fine(node);
+        return;
+    }
+
+    ngx_gate_store_start(node, log);
+}
+
+
+static void
+ngx_gate_store_start(ngx_gate_node_t *node, ngx_log_t *log)
+{
+    ngx_gate_store_job_t  *job;
+
+    job = &ngx_gate_store_data;
+
+    job->text = ngx_gate_state_encode(node, &job->len, &job->revision);
+
+    if (job->text == NULL) {
+        job->what = "encoding";
+        job->err = NGX_ENOMEM;
+        ngx_gate_store_failed(node, log);
+        return;
+    }
+
+    /* what counts if the process is killed */
+
+    job->what = "the process for it";
+    job->err = NGX_ECHILD;
+
+    if (ngx_gate_io_post(&ngx_gate_store_io, ngx_gate_store_job, job,
+                         sizeof(ngx_gate_store_job_t), job->lock_fd)
         == NGX_OK)
     {
         ngx_gate_store_posted = 1;
-        ngx_gate_store_look = ngx_current_msec + NGX_GATE_STORE_LOOK;
         return;
     }
+
+    job->what = "fork()";
+    job->err = ngx_errno;
 
     gate_state_free_text(job->text);
     job->text = NULL;
 
-    job->what = "starting a thread";
-    job->err = NGX_ENOMEM;
     ngx_gate_store_failed(node, log);
 }
 
 
-/* The thread has answered. */
+/* The process has ended. */
 
 static void
 ngx_gate_store_done(ngx_gate_node_t *node, ngx_log_t *log)
 {
-    ngx_uint_t             saved;
     ngx_gate_store_t      *store;
     ngx_gate_store_job_t  *job;
 
@@ -293,15 +327,21 @@ ngx_gate_store_done(ngx_gate_node_t *node, ngx_log_t *log)
 
     ngx_gate_store_posted = 0;
 
-    saved = (job->text != NULL);
-
     gate_state_free_text(job->text);
     job->text = NULL;
 
-    ngx_gate_store(&store->locked, job->lock_fd != -1);
-
     if (job->other) {
-        ngx_gate_store_merge(node, log);
+
+        /* what it read is in its own memory, and gone with it */
+
+        job->other = NULL;
+
+        ngx_gate_store_prepare(node, job, 1);
+
+        if (ngx_gate_store_other(job)) {
+            ngx_gate_store_merge(node, log);
+        }
+
         return;
     }
 
@@ -314,15 +354,19 @@ ngx_gate_store_done(ngx_gate_node_t *node, ngx_log_t *log)
         return;
     }
 
+    ngx_gate_store_fine(node);
+
+    store->saved_at = ngx_gate_now();
+    ngx_gate_store(&store->saved_revision, job->revision);
+    ngx_gate_add(&store->saves_total, 1);
+}
+
+
+static void
+ngx_gate_store_fine(ngx_gate_node_t *node)
+{
     ngx_gate_store_waiting = 0;
-
-    store->error[0] = '\0';
-
-    if (saved) {
-        store->saved_at = ngx_gate_now();
-        ngx_gate_store(&store->saved_revision, job->revision);
-        ngx_gate_add(&store->saves_total, 1);
-    }
+    node->sh->store.error[0] = '\0';
 }
 
 
@@ -405,7 +449,7 @@ ngx_gate_store_failed(ngx_gate_node_t *node, ngx_log_t *log)
 }
 
 
-/* What the thread needs to know: it reads nothing of the zone. */
+/* What the process needs to know: it reads nothing of the zone. */
 
 static void
 ngx_gate_store_prepare(ngx_gate_node_t *node, ngx_gate_store_job_t *job,
@@ -440,25 +484,12 @@ ngx_gate_store_prepare(ngx_gate_node_t *node, ngx_gate_store_job_t *job,
 }
 
 
-/* In the thread. */
+/* In the process of its own: the agent has the lock. */
 
 static void
 ngx_gate_store_job(void *data)
 {
     ngx_gate_store_job_t *job = data;
-
-    job->err = 0;
-
-    if (ngx_gate_store_lock(job) == -1) {
-        job->err = ngx_errno;
-        return;
-    }
-
-    job->what = NULL;
-
-    if (ngx_gate_store_other(job) || job->text == NULL) {
-        return;
-    }
 
     if (ngx_gate_store_write(job, 1) == -1) {
         job->err = ngx_errno;
@@ -658,7 +689,7 @@ ngx_gate_store_release(void)
     /* the successor must not write before our last write has ended */
 
     if (ngx_gate_store_data.lock_fd != -1
-        && ngx_gate_io_idle(ngx_gate_store_io))
+        && ngx_gate_io_idle(&ngx_gate_store_io))
     {
         (void) close(ngx_gate_store_data.lock_fd);
         ngx_gate_store_data.lock_fd = -1;
@@ -678,7 +709,7 @@ ngx_gate_store_final(ngx_gate_node_t *node, ngx_log_t *log, ngx_uint_t wait)
         return;
     }
 
-    for (i = 0; !ngx_gate_io_idle(ngx_gate_store_io); i++) {
+    for (i = 0; !ngx_gate_io_idle(&ngx_gate_store_io); i++) {
 
         if (!wait || i == NGX_GATE_STORE_EXIT_WAIT) {
             return;

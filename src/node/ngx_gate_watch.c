@@ -5,9 +5,10 @@
 
 
 /*
- * Maintenance files.  The agent has them read five times a second, in a
- * thread, and what they say goes into the zone: no request ever stats a
- * file, and a file system that hangs hangs nobody.
+ * Maintenance files.  The agent looks at them five times a second, and what
+ * they say goes into the zone: no request ever stats a file.  Those on
+ * another machine's file system are looked at by a process of its own, so
+ * that one that hangs hangs nobody.
  */
 
 
@@ -31,7 +32,7 @@ typedef struct {
     ngx_err_t         err;
     int64_t           mtime;
     size_t            len;
-    u_char           *text;                /* NGX_GATE_WATCH_SIZE + 1 */
+    u_char            text[NGX_GATE_WATCH_SIZE + 1];
 
     /* the last good word, kept when the next one is none */
 
@@ -45,12 +46,14 @@ typedef struct {
 
 
 typedef struct {
-    ngx_gate_watch_file_t  *file;
+    ngx_gate_watch_file_t  *file;          /* shared with the one that reads */
     ngx_uint_t              nfiles;
+    ngx_uint_t              remote;        /* a look may hang */
 } ngx_gate_watch_t;
 
 
 static ngx_gate_watch_t *ngx_gate_watch_create(ngx_gate_node_t *node);
+static ngx_uint_t ngx_gate_watch_remote(ngx_gate_watch_file_t *f);
 static void ngx_gate_watch_find(ngx_gate_node_t *node,
     ngx_gate_watch_t *w);
 static ngx_gate_file_t *ngx_gate_watch_find_locked(ngx_gate_node_t *node,
@@ -66,7 +69,7 @@ static void ngx_gate_watch_good(ngx_gate_node_t *node,
     ngx_gate_watch_file_t *f, gate_switch_value_t *v);
 
 
-static ngx_gate_io_t     *ngx_gate_watch_io;
+static ngx_gate_io_t      ngx_gate_watch_io;
 static ngx_gate_watch_t  *ngx_gate_watch;
 static ngx_gate_node_t   *ngx_gate_watch_node;
 static ngx_uint_t         ngx_gate_watch_posted;
@@ -94,7 +97,7 @@ ngx_gate_watch_load(ngx_gate_node_t *node, ngx_log_t *log)
 void
 ngx_gate_watch_tick(ngx_gate_node_t *node, ngx_log_t *log)
 {
-    if (!ngx_gate_io_idle(ngx_gate_watch_io)) {
+    if (!ngx_gate_io_idle(&ngx_gate_watch_io)) {
         return;
     }
 
@@ -121,14 +124,19 @@ ngx_gate_watch_tick(ngx_gate_node_t *node, ngx_log_t *log)
         ngx_gate_watch_node = node;
     }
 
-    if (ngx_gate_watch_io == NULL) {
-        ngx_gate_watch_io = ngx_gate_io_create();
+    if (ngx_gate_watch == NULL) {
+        return;
     }
 
-    if (ngx_gate_watch
-        && ngx_gate_io_post(ngx_gate_watch_io, ngx_gate_watch_job,
-                            ngx_gate_watch)
-           == NGX_OK)
+    if (!ngx_gate_watch->remote) {
+        ngx_gate_watch_job(ngx_gate_watch);
+        ngx_gate_watch_apply(node, ngx_gate_watch, log);
+        return;
+    }
+
+    if (ngx_gate_io_post(&ngx_gate_watch_io, ngx_gate_watch_job,
+                         ngx_gate_watch, 0, -1)
+        == NGX_OK)
     {
         ngx_gate_watch_posted = 1;
     }
@@ -149,7 +157,12 @@ ngx_gate_watch_create(ngx_gate_node_t *node)
     }
 
     w->nfiles = node->files.nelts;
-    w->file = calloc(w->nfiles + 1, sizeof(ngx_gate_watch_file_t));
+
+    if (w->nfiles == 0) {
+        return w;
+    }
+
+    w->file = ngx_gate_io_alloc(w->nfiles * sizeof(ngx_gate_watch_file_t));
 
     if (w->file == NULL) {
         free(w);
@@ -166,17 +179,31 @@ ngx_gate_watch_create(ngx_gate_node_t *node)
 
         f->sw = node->sw_map[conf[i].sw];
 
-        f->text = malloc(NGX_GATE_WATCH_SIZE + 1);
-
-        if (f->text == NULL) {
-            ngx_gate_watch_free(w);
-            return NULL;
-        }
+        w->remote |= ngx_gate_watch_remote(f);
     }
 
     ngx_gate_watch_find(node, w);
 
     return w;
+}
+
+
+/* the file, or where it will be */
+
+static ngx_uint_t
+ngx_gate_watch_remote(ngx_gate_watch_file_t *f)
+{
+    char  *slash, dir[NGX_MAX_PATH];
+
+    ngx_gate_text(dir, sizeof(dir), (u_char *) f->path, ngx_strlen(f->path));
+
+    slash = strrchr(dir, '/');
+
+    if (slash && slash != dir) {
+        *slash = '\0';
+    }
+
+    return !ngx_gate_io_local(f->path) || !ngx_gate_io_local(dir);
 }
 
 
@@ -257,22 +284,16 @@ ngx_gate_watch_find_locked(ngx_gate_node_t *node, uint64_t digest)
 static void
 ngx_gate_watch_free(ngx_gate_watch_t *w)
 {
-    ngx_uint_t  i;
-
     if (w == NULL) {
         return;
     }
 
-    for (i = 0; i < w->nfiles; i++) {
-        free(w->file[i].text);
-    }
-
-    free(w->file);
+    ngx_gate_io_free(w->file, w->nfiles * sizeof(ngx_gate_watch_file_t));
     free(w);
 }
 
 
-/* In the thread (and once in the master). */
+/* In the agent, or in a process of its own where a look may hang. */
 
 static void
 ngx_gate_watch_job(void *data)

@@ -205,13 +205,27 @@ sub kill_worker {
     $signal ||= 'KILL';
     my $pid = $opt{pid} || ($self->workers)[0] or die "no worker\n";
 
+    my $born = _born($pid);
+
     $self->{killed}{$pid} = $signal;
     kill $signal, $pid or die "cannot kill $pid: $!\n";
     return $pid if exists $opt{wait} && !$opt{wait};
 
-    wait_for { !running($pid) && $self->_workers_expected <= $self->workers }
+    # the one in its place may even get its pid
+    wait_for { (!running($pid) || _born($pid) ne $born)
+            && $self->_workers_expected <= $self->workers }
         timeout => $opt{timeout}, what => "a worker in place of $pid";
     return $pid;
+}
+
+# When a process started, in ticks since boot.
+
+sub _born {
+    my ($pid) = @_;
+
+    open my $fh, '<', "/proc/$pid/stat" or return '';
+    my ($rest) = (<$fh> || '') =~ /^\d+ \(.*\) (.*)/s or return '';
+    return (split ' ', $rest)[19];
 }
 
 # Starts a new binary in place and stops the old one; quit_old => 0 leaves
