@@ -255,7 +255,7 @@ subtest 'what a switch may be set to' => sub {
         my ($body, $on) = @$_;
         utf8::encode($body);
         my $r = call(POST => 'maintenance', $body);
-        is($r->status, 200, substr $body, 0, 60);
+        is($r->status, 200, 'the body ' . substr $body, 0, 60);
         is($r->json->{on}, $on ? JSON::PP::true : JSON::PP::false, 'on');
         is($t->get('/')->status, $r->json->{read_only} || !$on ? 200 : 503,
             'and so it is');
