@@ -11,6 +11,7 @@
  *   ngx_http_gate_ctx.c           what outlives a redirect: one per r->main
  *   ngx_http_gate_maintenance.c   is the site open?
  *   ngx_http_gate_canary.c        which arm serves this request?
+ *   ngx_http_gate_key.c           gate_key
  *   ngx_http_gate_balancer.c      the composite peer
  *   ngx_http_gate_outcome.c       what an attempt came to
  *   ngx_http_gate_rules.c         gate_breach
@@ -102,6 +103,7 @@ typedef struct {
     ngx_http_complex_value_t    *key;
     ngx_int_t                    key_index;   /* of a key that is nothing but
                                                  a variable, or UNSET */
+    ngx_str_t                    key_header;  /* that this variable is */
     ngx_http_complex_value_t    *failure;
     ngx_array_t                 *force;       /* ngx_http_complex_value_t */
     ngx_http_gate_sticky_t      *sticky;
@@ -163,6 +165,7 @@ typedef struct {
     uint8_t                      decided;     /* about maintenance */
     uint8_t                      cookies;     /* some pick needs one */
     ngx_http_gate_pick_t         pick;        /* the first of the picks */
+    ngx_http_gate_peer_t        *spare;       /* room for the first peer */
 } ngx_http_gate_ctx_t;
 
 
@@ -217,6 +220,9 @@ char *ngx_http_gate_maintenance_file(ngx_conf_t *cf, ngx_command_t *cmd,
  */
 ngx_http_gate_pick_t *ngx_http_gate_pick(ngx_http_request_t *r,
     ngx_http_gate_srv_conf_t *composite);
+
+/* In init_process: each process throws its own dice. */
+void ngx_http_gate_dice_init(void);
 ngx_gate_rollout_conf_t *ngx_http_gate_rollout(ngx_conf_t *cf,
     ngx_http_gate_srv_conf_t *gscf);
 ngx_int_t ngx_http_gate_check_text(ngx_conf_t *cf, ngx_str_t *s, size_t max);
@@ -227,6 +233,21 @@ char *ngx_http_gate_force(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_gate_label(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_http_gate_canary_check(ngx_conf_t *cf,
     ngx_http_gate_main_conf_t *gmcf);
+
+/* ngx_http_gate_key.c */
+
+char *ngx_http_gate_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* In postconfiguration, when all variables are known. */
+void ngx_http_gate_key_init(ngx_conf_t *cf, ngx_http_gate_srv_conf_t *gscf);
+
+/* The caller's key, empty for none.  NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_gate_key_value(ngx_http_request_t *r,
+    ngx_http_gate_srv_conf_t *composite, ngx_str_t *key);
+
+/* ngx_http_gate_module.c */
+
+char *ngx_http_gate_value(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /* ngx_http_gate_balancer.c */
 

@@ -159,12 +159,29 @@ ngx_http_gate_init_peer(ngx_http_request_t *r,
 {
     uint64_t                    word;
     ngx_http_upstream_t        *u;
+    ngx_http_gate_ctx_t        *ctx;
     ngx_http_gate_peer_t       *gp;
+    ngx_http_gate_pick_t       *pick;
+    ngx_http_gate_srv_conf_t   *composite;
     ngx_http_gate_main_conf_t  *gmcf;
 
-    gp = ngx_palloc(r->pool, sizeof(ngx_http_gate_peer_t));
-    if (gp == NULL) {
+    composite = ngx_http_conf_upstream_srv_conf(us, ngx_http_gate_module);
+
+    pick = ngx_http_gate_pick(r, composite);
+    if (pick == NULL) {
         return NGX_ERROR;
+    }
+
+    ctx = ngx_http_gate_ctx(r);
+
+    gp = ctx->spare;
+    ctx->spare = NULL;
+
+    if (gp == NULL) {
+        gp = ngx_palloc(r->pool, sizeof(ngx_http_gate_peer_t));
+        if (gp == NULL) {
+            return NGX_ERROR;
+        }
     }
 
     gp->used = 0;
@@ -179,43 +196,36 @@ ngx_http_gate_init_peer(ngx_http_request_t *r,
 
     gp->request = r;
     gp->node = &gmcf->node;
-    gp->composite = ngx_http_conf_upstream_srv_conf(us,
-                                                    ngx_http_gate_module);
+    gp->composite = composite;
+    gp->pick = pick;
+    gp->ctx = ctx;
 
-    gp->pick = ngx_http_gate_pick(r, gp->composite);
-    if (gp->pick == NULL) {
-        return NGX_ERROR;
+    if (r == r->main || ctx->current == NULL) {
+        ctx->current = pick;
     }
 
-    gp->ctx = ngx_http_gate_ctx(r);
+    word = ngx_gate_load(&composite->rollout->sh->word);
 
-    if (r == r->main || gp->ctx->current == NULL) {
-        gp->ctx->current = gp->pick;
-    }
-
-    word = ngx_gate_load(&gp->composite->rollout->sh->word);
-
-    if (gp->pick->arm == NGX_GATE_CANARY && !gp->pick->forced
+    if (pick->arm == NGX_GATE_CANARY && !pick->forced
         && ngx_gate_word_state(word) == GATE_ROLLED_BACK)
     {
         /* chosen before the flip, say for a header, and slow to get here */
 
-        gp->pick->arm = NGX_GATE_STABLE;
+        pick->arm = NGX_GATE_STABLE;
     }
 
-    if (!gp->pick->counted && !gp->pick->forced) {
-        gp->pick->counted = 1;
-        ngx_gate_evidence_request(gp->composite->rollout, gp->pick->word,
-                                  gp->pick->arm);
+    if (!pick->counted && !pick->forced) {
+        pick->counted = 1;
+        ngx_gate_evidence_request(composite->rollout, pick->word, pick->arm);
     }
 
-    if (ngx_http_gate_init_arm(gp, gp->pick->arm) != NGX_OK) {
+    if (ngx_http_gate_init_arm(gp, pick->arm) != NGX_OK) {
         return NGX_ERROR;
     }
 
     u = r->upstream;
 
-    if (gp->arm == NGX_GATE_CANARY && gp->composite->fallback) {
+    if (gp->arm == NGX_GATE_CANARY && composite->fallback) {
         gp->may_switch = 1;
         gp->reserve = (u->conf->next_upstream_tries != 1);
 

@@ -11,7 +11,7 @@
  */
 
 
-#include "ngx_http_gate.h"
+#include "ngx_http_gate_peer.h"
 #include "ngx_http_gate_compat.h"
 
 
@@ -57,9 +57,10 @@ ngx_http_gate_ctx_create(ngx_http_request_t *r)
 
     r = r->main;
 
-    /* one allocation for the cleanup, the context and the first pick */
+    /* one allocation for cleanup, context, and the first pick and peer */
 
-    ctx = ngx_palloc(r->pool, sizeof(ngx_http_gate_ctx_t));
+    ctx = ngx_palloc(r->pool, sizeof(ngx_http_gate_ctx_t)
+                              + sizeof(ngx_http_gate_peer_t));
     if (ctx == NULL) {
         return NULL;
     }
@@ -79,6 +80,7 @@ ngx_http_gate_ctx_create(ngx_http_request_t *r)
     ctx->decided = 0;
     ctx->cookies = 0;
     ctx->pick.composite = NULL;
+    ctx->spare = (ngx_http_gate_peer_t *) (ctx + 1);
 
     ngx_http_set_ctx(r, ctx, ngx_http_gate_module);
 

@@ -19,10 +19,6 @@ static char *ngx_http_gate_zone(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_gate_state(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_gate_key(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-static char *ngx_http_gate_value(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
 static char *ngx_http_gate_fallback(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_http_gate_init(ngx_conf_t *cf);
@@ -439,54 +435,9 @@ ngx_http_gate_state(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-static char *
-ngx_http_gate_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_gate_srv_conf_t *gscf = conf;
-
-    u_char      c;
-    char       *rv;
-    ngx_str_t  *value, name;
-    ngx_uint_t  i;
-
-    rv = ngx_http_gate_value(cf, cmd, conf);
-
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    /* a variable and nothing else ("$1" is a capture) */
-
-    value = cf->args->elts;
-
-    name.data = value[1].data + 1;
-    name.len = value[1].len - 1;
-
-    if (gscf->key->lengths == NULL || value[1].data[0] != '$'
-        || (name.data[0] >= '0' && name.data[0] <= '9'))
-    {
-        return NGX_CONF_OK;
-    }
-
-    for (i = 0; i < name.len; i++) {
-        c = name.data[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
-              || (c >= '0' && c <= '9') || c == '_'))
-        {
-            return NGX_CONF_OK;
-        }
-    }
-
-    gscf->key_index = ngx_http_get_variable_index(cf, &name);
-
-    return (gscf->key_index == NGX_ERROR) ? NGX_CONF_ERROR : NGX_CONF_OK;
-}
-
-
 /* gate_key, gate_failure */
 
-static char *
+char *
 ngx_http_gate_value(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     if (ngx_http_gate_rollout(cf, conf) == NULL) {
@@ -647,6 +598,8 @@ ngx_http_gate_init_process(ngx_cycle_t *cycle)
     gmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_gate_module);
 
     if (gmcf && gmcf->enabled) {
+        ngx_http_gate_dice_init();
+
         return ngx_gate_node_start(cycle, &gmcf->node);
     }
 
