@@ -249,7 +249,7 @@ ngx_http_gate_init_peer(ngx_http_request_t *r,
 
 /* Takes the arm's peer; u->peer.data and the functions are overwritten. */
 
-static ngx_int_t
+static ngx_inline ngx_int_t
 ngx_http_gate_init_arm(ngx_http_gate_peer_t *gp, ngx_uint_t arm)
 {
     ngx_http_upstream_t           *u;
@@ -308,6 +308,7 @@ ngx_http_gate_get_peer(ngx_peer_connection_t *pc, void *data)
 
             if (gp->request == gp->request->main && gp->ctx->nserved) {
                 gp->ctx->nserved--;
+                gp->ctx->served &= (1u << gp->ctx->nserved) - 1;
             }
 
         } else {
@@ -480,8 +481,7 @@ ngx_http_gate_begin(ngx_http_gate_peer_t *gp)
     ctx = gp->ctx;
 
     if (gp->request == gp->request->main && ctx->nserved < 32) {
-        ctx->served = (ctx->served & ~(1u << ctx->nserved))
-                      | (uint32_t) gp->arm << ctx->nserved;
+        ctx->served |= (uint32_t) gp->arm << ctx->nserved;
         ctx->nserved++;
     }
 }

@@ -13,6 +13,13 @@
 #include "ngx_http_gate_peer.h"
 
 
+/* nobody wants the rest of the answer */
+
+#define ngx_http_gate_gone(r)                                                 \
+    ((r)->connection->error || (r)->connection->timedout                      \
+     || !(r)->header_sent || (r)->header_only)
+
+
 static ngx_int_t ngx_http_gate_failure(ngx_http_gate_peer_t *gp);
 static ngx_uint_t ngx_http_gate_broken(ngx_http_request_t *r,
     ngx_http_upstream_t *u);
@@ -111,16 +118,12 @@ ngx_http_gate_failure(ngx_http_gate_peer_t *gp)
 static ngx_uint_t
 ngx_http_gate_broken(ngx_http_request_t *r, ngx_http_upstream_t *u)
 {
-    ngx_uint_t         gone;
     ngx_event_t       *rev;
     ngx_event_pipe_t  *p;
 
     if (u->upgrade || u->peer.connection == NULL) {
         return 0;
     }
-
-    gone = (r->connection->error || r->connection->timedout
-            || !r->header_sent || r->header_only);
 
     if (u->buffering && u->pipe) {
         p = u->pipe;
@@ -133,7 +136,8 @@ ngx_http_gate_broken(ngx_http_request_t *r, ngx_http_upstream_t *u)
             return !p->upstream_done && p->length != -1;
         }
 
-        return !p->upstream_done && !p->downstream_error && !gone;
+        return !p->upstream_done && !p->downstream_error
+               && !ngx_http_gate_gone(r);
     }
 
     rev = u->peer.connection->read;
@@ -146,5 +150,5 @@ ngx_http_gate_broken(ngx_http_request_t *r, ngx_http_upstream_t *u)
         return u->length != 0 && u->length != -1;
     }
 
-    return u->length != 0 && !gone;
+    return u->length != 0 && !ngx_http_gate_gone(r);
 }

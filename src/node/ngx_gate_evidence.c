@@ -79,9 +79,9 @@ ngx_gate_evidence_begin(ngx_gate_rollout_conf_t *rc, uint64_t w,
 {
     ngx_gate_block_t  *b;
 
-    a->block = ngx_gate_word_block(w);
-    b = &rc->sh->blocks[a->block];
+    b = ngx_gate_evidence_block(rc->sh, w);
 
+    a->block = b;
     a->tag = ngx_gate_evidence_tag(b, w);
     a->start = ngx_current_msec;
     a->header = header;
@@ -122,7 +122,7 @@ ngx_gate_evidence_end(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
 
     a->active = 0;
 
-    b = &ro->blocks[a->block];
+    b = a->block;
 
     if (ngx_gate_load(&b->tag) != a->tag) {
 
@@ -170,7 +170,7 @@ ngx_gate_evidence_cancel(ngx_gate_rollout_conf_t *rc, ngx_gate_attempt_t *a)
 
     a->active = 0;
 
-    b = &rc->sh->blocks[a->block];
+    b = a->block;
 
     if (a->kind == NGX_GATE_KIND_NORMAL
         && ngx_gate_load(&b->tag) == a->tag)
@@ -333,7 +333,7 @@ ngx_gate_evidence_scan(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
             continue;
         }
 
-        b = &rc->sh->blocks[a->block];
+        b = a->block;
 
         a->slow |= rules;
 
@@ -364,7 +364,7 @@ ngx_gate_evidence_saved(ngx_gate_rollout_conf_t *rc, ngx_gate_attempt_t *a)
 {
     ngx_gate_block_t  *b;
 
-    b = &rc->sh->blocks[a->block];
+    b = a->block;
 
     if (ngx_gate_load(&b->tag) == a->tag) {
         ngx_gate_add(&b->saved, 1);
@@ -381,7 +381,7 @@ ngx_gate_evidence_fallback(ngx_gate_rollout_conf_t *rc,
 {
     ngx_gate_block_t  *b;
 
-    b = &rc->sh->blocks[a->block];
+    b = a->block;
 
     if (ngx_gate_load(&b->tag) == a->tag) {
         ngx_gate_add(&b->fallbacks, 1);

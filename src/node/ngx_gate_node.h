@@ -118,7 +118,7 @@ typedef struct {
     ngx_msec_t                 start;
     ngx_msec_t                *header;    /* (ngx_msec_t) -1 until it came */
     uint64_t                   tag;
-    uint8_t                    block;
+    ngx_gate_block_t          *block;
     uint8_t                    arm;
     uint8_t                    kind;
     uint8_t                    slow;      /* rules that counted it already */

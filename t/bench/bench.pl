@@ -5,8 +5,10 @@
 # What a request through the gate costs, beside two others in the same run:
 #
 #   plain     proxy_pass to an upstream, no module loaded
-#   gate      gate_canary, gate_key, gate_breach, gate_maintenance, gate_state
-#   nginx     split_clients, a variable in proxy_pass and "if (-f file)"
+#   gate      gate_canary, gate_breach, gate_maintenance, gate_state
+#   key       the same with gate_key, which reads and hashes a header
+#   nginx     split_clients by that header, a variable in proxy_pass and
+#             "if (-f file)"
 #
 # Instructions are those that a worker executes in user space, counted by
 # callgrind: two runs with different numbers of requests, the difference
@@ -132,8 +134,11 @@ sub variants {
         { name => 'plain', module => 0, http => $arms, pass => 'shop_v1',
           what => 'plain proxy' },
 
-        { name => 'gate', http => $gate->($key), pass => 'shop',
-          what => 'gate: canary by key, maintenance, accounting' },
+        { name => 'gate', http => $gate->(''), pass => 'shop',
+          what => 'gate: canary, maintenance, accounting' },
+
+        { name => 'key', http => $gate->($key), pass => 'shop',
+          what => 'gate: the same, by a key in a header' },
 
         { name => 'nginx', module => 0, pass => '$arm', http => $arms . '
     split_clients $http_x_api_key $arm { 10% shop_v2; * shop_v1; }
@@ -144,9 +149,6 @@ sub variants {
     gate_maintenance_file %%DIR%%/maintenance;
     gate_maintenance on;
 ", pass => 'shop_v1', what => 'gate, maintenance alone', extra => 1 },
-
-        { name => 'dice', http => $gate->(''), pass => 'shop',
-          what => 'gate, no key: at random', extra => 1 },
 
         { name => 'sticky', http => $gate->($sticky), pass => 'shop',
           what => 'gate, a cookie that the client has', extra => 1,

