@@ -88,6 +88,14 @@ ngx_http_gate_maintenance_handler(ngx_http_request_t *r)
     ngx_http_gate_ctx_t       *ctx;
     ngx_http_gate_loc_conf_t  *glcf;
 
+    /* most requests have been asked for their server already */
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_gate_module);
+
+    if (ctx && ctx->decided) {
+        return NGX_DECLINED;
+    }
+
     glcf = ngx_http_get_module_loc_conf(r, ngx_http_gate_module);
 
     if ((glcf->maintenance == NGX_CONF_UNSET && !glcf->endpoint)

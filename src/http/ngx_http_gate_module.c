@@ -23,8 +23,7 @@ static char *ngx_http_gate_fallback(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_http_gate_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_gate_init_phases(ngx_conf_t *cf);
-static void ngx_http_gate_servers(ngx_http_core_main_conf_t *cmcf,
-    ngx_uint_t *whole, ngx_uint_t *mixed);
+static ngx_uint_t ngx_http_gate_whole(ngx_http_core_main_conf_t *cmcf);
 static ngx_int_t ngx_http_gate_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_gate_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_gate_init_process(ngx_cycle_t *cycle);
@@ -494,7 +493,6 @@ ngx_http_gate_init(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_gate_init_phases(ngx_conf_t *cf)
 {
-    ngx_uint_t                  whole, mixed;
     ngx_http_handler_pt        *h;
     ngx_http_core_main_conf_t  *cmcf;
     ngx_http_gate_main_conf_t  *gmcf;
@@ -502,9 +500,7 @@ ngx_http_gate_init_phases(ngx_conf_t *cf)
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
     gmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_gate_module);
 
-    ngx_http_gate_servers(cmcf, &whole, &mixed);
-
-    if (gmcf->maintenance && whole) {
+    if (gmcf->maintenance && ngx_http_gate_whole(cmcf)) {
         h = ngx_array_push(
                       &cmcf->phases[NGX_HTTP_SERVER_REWRITE_PHASE].handlers);
         if (h == NULL) {
@@ -514,7 +510,12 @@ ngx_http_gate_init_phases(ngx_conf_t *cf)
         *h = ngx_http_gate_maintenance_server_handler;
     }
 
-    if (gmcf->maintenance && mixed) {
+    /*
+     * Also where all servers are whole: an error before any phase may have a
+     * named location for its page, and that one begins with this phase.
+     */
+
+    if (gmcf->maintenance) {
         h = ngx_array_push(&cmcf->phases[NGX_HTTP_REWRITE_PHASE].handlers);
         if (h == NULL) {
             return NGX_ERROR;
@@ -532,22 +533,15 @@ ngx_http_gate_init_phases(ngx_conf_t *cf)
 }
 
 
-/*
- * Are there servers with maintenance that can be asked as a whole, and such
- * whose locations differ?
- */
+/* Is there a server with maintenance that can be asked as a whole? */
 
-static void
-ngx_http_gate_servers(ngx_http_core_main_conf_t *cmcf, ngx_uint_t *whole,
-    ngx_uint_t *mixed)
+static ngx_uint_t
+ngx_http_gate_whole(ngx_http_core_main_conf_t *cmcf)
 {
     ngx_uint_t                   i;
     ngx_http_gate_srv_conf_t    *gscf;
     ngx_http_gate_loc_conf_t    *glcf;
     ngx_http_core_srv_conf_t   **cscfp;
-
-    *whole = 0;
-    *mixed = 0;
 
     cscfp = cmcf->servers.elts;
 
@@ -555,13 +549,12 @@ ngx_http_gate_servers(ngx_http_core_main_conf_t *cmcf, ngx_uint_t *whole,
         gscf = cscfp[i]->ctx->srv_conf[ngx_http_gate_module.ctx_index];
         glcf = cscfp[i]->ctx->loc_conf[ngx_http_gate_module.ctx_index];
 
-        if (gscf->mixed) {
-            *mixed = 1;
-
-        } else if (glcf->maintenance != NGX_CONF_UNSET) {
-            *whole = 1;
+        if (!gscf->mixed && glcf->maintenance != NGX_CONF_UNSET) {
+            return 1;
         }
     }
+
+    return 0;
 }
 
 
