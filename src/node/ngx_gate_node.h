@@ -95,7 +95,24 @@ typedef struct {
 } ngx_gate_file_conf_t;
 
 
+typedef struct ngx_gate_node_s  ngx_gate_node_t;
+
+
+/*
+ * The way to the fleet, which lies above us: set where gate_redis is
+ * configured.  tick: of the agent, every NGX_GATE_AGENT_TICK_MSEC or sooner.
+ * stop: this process is not the agent (any more); called often, the first
+ * time counts.
+ */
+
 typedef struct {
+    void                     (*tick)(ngx_gate_node_t *node, ngx_log_t *log);
+    void                     (*stop)(ngx_gate_node_t *node, ngx_log_t *log,
+                                     ngx_uint_t last);
+} ngx_gate_fleet_ops_t;
+
+
+struct ngx_gate_node_s {
     size_t                     size;
     ngx_shm_zone_t            *shm_zone;
     ngx_path_t                *state;     /* NULL: nothing is kept */
@@ -108,7 +125,10 @@ typedef struct {
     ngx_slab_pool_t           *shpool;
     ngx_uint_t                 sw_map[NGX_GATE_SWITCHES];  /* conf to zone */
     uint32_t                   generation;
-} ngx_gate_node_t;
+
+    void                      *redis;     /* ngx_gate_redis_conf_t, or NULL */
+    ngx_gate_fleet_ops_t      *fleet;     /* NULL: no gate_redis */
+};
 
 
 /* an attempt on an upstream server, in the memory of its request */

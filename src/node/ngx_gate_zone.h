@@ -40,7 +40,7 @@
 
 
 #define NGX_GATE_ZONE_MAGIC      0x6e676174
-#define NGX_GATE_ZONE_LAYOUT     1
+#define NGX_GATE_ZONE_LAYOUT     2
 
 #define NGX_GATE_ZONE_SIZE       (16 * 1024 * 1024)
 #define NGX_GATE_ZONE_MIN_SIZE   (4 * 1024 * 1024)
@@ -62,6 +62,26 @@
 #define NGX_GATE_RECORD_LEN      2048
 
 #define NGX_GATE_CACHE_LINE      64
+
+/* what "gate:mode:<gate>" says of each gate */
+
+#define NGX_GATE_MODE_ENFORCE    0
+#define NGX_GATE_MODE_OBSERVE    1
+#define NGX_GATE_MODE_OFF        2
+
+#define NGX_GATE_MODE_MAINTENANCE  0     /* indices of the gates */
+#define NGX_GATE_MODE_CANARY       1
+#define NGX_GATE_MODE_LIMIT        2
+#define NGX_GATE_MODE_CURSOR       3
+#define NGX_GATE_MODES             4
+
+#define NGX_GATE_FLEET_NODES     64
+#define NGX_GATE_FLEET_NODE_LEN  96      /* "host:boot" */
+#define NGX_GATE_ADDR_LEN        128
+#define NGX_GATE_ERROR_LEN       256
+#define NGX_GATE_INC_LEN         41
+#define NGX_GATE_RTT_BUCKETS     16
+#define NGX_GATE_MAILS           32
 
 #define NGX_GATE_STABLE          0
 #define NGX_GATE_CANARY          1
@@ -113,6 +133,28 @@ typedef struct {
 
 
 /*
+ * What Redis knows of a value that is held here.  "rev" orders the changes of
+ * all nodes and outlives a Redis that forgets them; "dirty" is a value that
+ * was set here while Redis was away, and waits to be pushed.
+ */
+
+typedef struct {
+    uint64_t                   rev;         /* 0: Redis never spoke of it */
+    uint32_t                   there;       /* 0: the key is absent */
+    uint32_t                   dirty;
+} ngx_gate_known_t;
+
+
+typedef struct {
+    uint64_t                   value;       /* NGX_GATE_MODE_ENFORCE, .. */
+    int64_t                    since;       /* unix ms */
+    ngx_gate_known_t           known;
+    char                       source[NGX_GATE_SOURCE_LEN];
+    char                       actor[NGX_GATE_ACTOR_LEN];
+} ngx_gate_mode_t;
+
+
+/*
  * A switch is closed when its files say so or its control value does.
  * "effective" is what the request path reads, one word; the agent and every
  * writer bring it up to date.  The rest is read under "seq" (odd while it is
@@ -125,11 +167,13 @@ typedef struct {
 typedef struct {
     uint64_t                   effective;
     uint64_t                   refused_total;
+    uint64_t                   observed_total;  /* would have been refused */
     uint64_t                   seq;
 
     char                       name[NGX_GATE_NAME_LEN];
 
     gate_switch_value_t        control;
+    ngx_gate_known_t           known;       /* of "control" */
     int64_t                    control_since;          /* unix ms */
     char                       control_source[NGX_GATE_SOURCE_LEN];
     char                       control_actor[NGX_GATE_ACTOR_LEN];
@@ -222,6 +266,42 @@ typedef struct {
 } ngx_gate_breaker_t;
 
 
+/*
+ * Totals as one array, for the way to Redis and back.  Their order is part
+ * of what nodes of different versions exchange: it may only grow at its end.
+ *
+ *     0..10    stable: requests, begun, attempts[3], failures[3],
+ *              unavailable, broken, censored
+ *     11..21   canary: the same
+ *     22, 23   saved, fallbacks
+ *     24..39   tally[8], n and k in turn
+ *     40..295  stable's histogram
+ *     296..551 canary's histogram
+ */
+
+#define NGX_GATE_VECTOR_ARM        11
+#define NGX_GATE_VECTOR_SAVED      22
+#define NGX_GATE_VECTOR_FALLBACKS  23
+#define NGX_GATE_VECTOR_LIFETIME   24    /* so many of all steps together */
+#define NGX_GATE_VECTOR_TALLY      24
+#define NGX_GATE_VECTOR_HIST       (NGX_GATE_VECTOR_TALLY + 2 * NGX_GATE_RULES)
+#define NGX_GATE_VECTOR                                                       \
+    (NGX_GATE_VECTOR_HIST + NGX_GATE_ARMS * GATE_HIST_BUCKETS)
+
+
+/*
+ * What the other nodes counted in the same step, as of the last sync: the
+ * fleet's sum less our own share in it.  Within a tag no element goes back,
+ * also when Redis lost some of it for a while.
+ */
+
+typedef struct {
+    uint64_t                   tag;         /* of the block it belongs to */
+    uint64_t                   synced;      /* monotonic ms */
+    uint64_t                   v[NGX_GATE_VECTOR];
+} ngx_gate_remote_t;
+
+
 typedef struct ngx_gate_rollout_s  ngx_gate_rollout_t;
 
 struct ngx_gate_rollout_s {
@@ -256,6 +336,13 @@ struct ngx_gate_rollout_s {
     ngx_gate_hist_snapshot_t   hists[NGX_GATE_RATIO_RULES]
                                     [NGX_GATE_SNAPSHOTS];
 
+    /* the fleet's share; written by the agent */
+
+    ngx_gate_remote_t          remote;
+    uint64_t                   fleet_total[NGX_GATE_VECTOR_LIFETIME];
+    uint64_t                   acked_total[NGX_GATE_VECTOR_LIFETIME];
+    uint32_t                   fleet_members;  /* nodes in the sum */
+
     /* under the slab mutex */
 
     ngx_gate_rollout_t        *next;
@@ -264,6 +351,14 @@ struct ngx_gate_rollout_s {
     uint32_t                   generation;  /* of the configuration, 0 none */
     uint32_t                   conf_weight;
     uint64_t                   conf_digest;
+
+    ngx_gate_known_t           known;       /* of Redis's hash */
+    uint32_t                   provisional; /* the epoch is not Redis's */
+    uint32_t                   opening;     /* a changed release waits for
+                                               Redis to open its epoch */
+    uint32_t                   foreign;     /* the fleet is at another one */
+    uint32_t                   flip_epoch;  /* whose flip Redis knows of */
+    uint64_t                   opening_since;  /* monotonic ms */
 
     char                       name[NGX_GATE_NAME_LEN];
     char                       stable[NGX_GATE_NAME_LEN];
@@ -309,6 +404,112 @@ typedef struct {
 } ngx_gate_store_t;
 
 
+/* Redis and the fleet, as the agent sees them; for the status page */
+
+#define NGX_GATE_REDIS_AWAY        0
+#define NGX_GATE_REDIS_CONNECTING  1
+#define NGX_GATE_REDIS_READY       2
+
+typedef enum {
+    NGX_GATE_ERROR_CONNECT = 0,   /* refused, unreachable, closed, reset */
+    NGX_GATE_ERROR_TIMEOUT,       /* no answer within the deadline */
+    NGX_GATE_ERROR_RESOLVE,
+    NGX_GATE_ERROR_TLS,
+    NGX_GATE_ERROR_AUTH,          /* NOAUTH, WRONGPASS, NOPERM */
+    NGX_GATE_ERROR_ROLE,          /* no master, READONLY, MASTERDOWN */
+    NGX_GATE_ERROR_BUSY,          /* LOADING, BUSY, TRYAGAIN, NOREPLICAS */
+    NGX_GATE_ERROR_MEMORY,        /* OOM, MISCONF */
+    NGX_GATE_ERROR_CLUSTER,       /* MOVED, ASK, CLUSTERDOWN, CROSSSLOT */
+    NGX_GATE_ERROR_LIMIT,         /* max number of clients reached */
+    NGX_GATE_ERROR_PROTOCOL,      /* no RESP, or more of it than we take */
+    NGX_GATE_ERROR_TYPE,          /* WRONGTYPE at a key of ours */
+    NGX_GATE_ERROR_VALUE,         /* a control value that makes no sense */
+    NGX_GATE_ERROR_SCRIPT,        /* any other error of a script */
+    NGX_GATE_ERRORS
+} ngx_gate_error_e;
+
+typedef struct {
+    char                       name[NGX_GATE_FLEET_NODE_LEN];
+    char                       info[NGX_GATE_ERROR_LEN];   /* JSON */
+    int64_t                    seen;        /* unix ms, our clock */
+} ngx_gate_fleet_node_t;
+
+typedef struct {
+    uint32_t                   state;       /* NGX_GATE_REDIS_AWAY, .. */
+    uint32_t                   joined;      /* read everything since then */
+    uint32_t                   tracking;    /* pushes; 0: polling */
+    uint32_t                   evictable;   /* its policy may evict ours */
+    uint32_t                   password_live;  /* workers read the file */
+    uint32_t                   nnodes;      /* of nodes[] */
+    uint32_t                   total_nodes;
+    uint32_t                   alive_nodes; /* seen within 3 s, us too */
+
+    char                       address[NGX_GATE_ADDR_LEN];  /* in use */
+    char                       role[NGX_GATE_SOURCE_LEN];
+    char                       version[NGX_GATE_SOURCE_LEN];
+    char                       error[NGX_GATE_ERROR_LEN];   /* the last one */
+    int64_t                    error_at;    /* unix ms */
+    int64_t                    connected_since;   /* unix ms, 0: it is not */
+    int64_t                    last_success;      /* unix ms, of a reply */
+    int64_t                    clock_offset;      /* its clock - ours, ms */
+
+    uint64_t                   connects_total;
+    uint64_t                   reconnects_total;
+    uint64_t                   commands_total;
+    uint64_t                   pushes_total;
+    uint64_t                   polls_total;
+    uint64_t                   poll_finds_total;  /* changes no push told */
+    uint64_t                   syncs_total;
+    uint64_t                   losses_total;      /* Redis had forgotten */
+    uint64_t                   errors_total[NGX_GATE_ERRORS];
+
+    uint64_t                   rtt_count[NGX_GATE_RTT_BUCKETS];  /* < 2^i *
+                                                                    64 us */
+    uint64_t                   rtt_sum;     /* us */
+
+    /* what we know of Redis's memory */
+
+    char                       inc[NGX_GATE_INC_LEN];
+    uint64_t                   rev;
+    uint64_t                   applied;     /* counts changes applied here */
+
+    ngx_gate_fleet_node_t      nodes[NGX_GATE_FLEET_NODES];
+} ngx_gate_fleet_t;
+
+
+/*
+ * A letter from a worker that serves the API to the agent.  The agent's
+ * answer is in "result": NGX_OK; NGX_DECLINED, the state does not allow it;
+ * NGX_BUSY, Redis is away and it takes Redis; NGX_ERROR, nobody knows.
+ */
+
+#define NGX_GATE_MAIL_FREE       0
+#define NGX_GATE_MAIL_WRITING    1
+#define NGX_GATE_MAIL_POSTED     2
+#define NGX_GATE_MAIL_TAKEN      3
+#define NGX_GATE_MAIL_DONE       4
+
+#define NGX_GATE_MAIL_SWITCH     0
+#define NGX_GATE_MAIL_ROLLOUT    1
+
+typedef struct {
+    uint64_t                   id;          /* 1, 2, .. */
+    uint32_t                   state;
+    uint32_t                   poster;      /* pid */
+    uint32_t                   taker;       /* pid */
+    uint32_t                   kind;
+    uint32_t                   sw;          /* index of the zone */
+    uint32_t                   action;      /* ngx_gate_action_e */
+    uint32_t                   weight;      /* basis points */
+    int32_t                    result;
+    char                       rollout[NGX_GATE_NAME_LEN];
+    gate_switch_value_t        value;
+    char                       actor[NGX_GATE_ACTOR_LEN];
+    char                       reason[NGX_GATE_REASON_LEN];
+    char                       why[NGX_GATE_ERROR_LEN];
+} ngx_gate_mail_t;
+
+
 typedef struct {
     uint32_t                   magic;
     uint32_t                   layout;
@@ -335,6 +536,11 @@ typedef struct {
     ngx_gate_file_t            files[NGX_GATE_FILES];
 
     ngx_gate_rollout_t        *rollouts;
+
+    ngx_gate_mode_t            modes[NGX_GATE_MODES];
+    ngx_gate_fleet_t           fleet;
+    uint64_t                   mails_total;
+    ngx_gate_mail_t            mails[NGX_GATE_MAILS];
 
     uint32_t                   nslots;      /* that were ever taken */
     ngx_gate_slot_t            slots[NGX_GATE_SLOTS];
