@@ -218,6 +218,10 @@ ngx_gate_agent_work(ngx_gate_node_t *node, ngx_log_t *log)
         ngx_gate_steps_tick(node, rc[i]);
     }
 
+    if (node->fleet) {
+        node->fleet->tick(node, log);
+    }
+
     ngx_gate_store_tick(node, log);
 }
 
@@ -232,6 +236,10 @@ ngx_gate_agent_retire(ngx_gate_node_t *node, ngx_log_t *log, ngx_uint_t last)
     word = ngx_gate_agent_word(node->generation);
 
     ngx_gate_agent_mine = 0;
+
+    if (node->fleet) {
+        node->fleet->stop(node, log, last);
+    }
 
     /*
      * The office first: whoever changes something from here on sees that

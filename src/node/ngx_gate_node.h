@@ -253,8 +253,33 @@ void ngx_gate_switch_inflight(ngx_gate_zone_t *sh, ngx_uint_t sw,
 #define ngx_gate_word_serial(w)   ((ngx_uint_t) ((w) >> 14) & 0xff)
 #define ngx_gate_word_weight(w)   ((ngx_uint_t) (w) & 0x3fff)
 
+#define NGX_GATE_WEIGHT_MASK      0x3fffULL
+#define NGX_GATE_SEED_BIT         (1ULL << 22)
+#define NGX_GATE_BLOCK_MASK       0x1bfc000ULL   /* block and serial */
+
 #define NGX_GATE_CAUSE_RESTORED   14
 #define NGX_GATE_CAUSE_OPERATOR   15
+
+/* ro->opening: there is no epoch of Redis's for this release yet */
+
+#define NGX_GATE_OPENING          1
+#define NGX_GATE_OPENING_CHANGED  2    /* the configuration was changed */
+#define NGX_GATE_OPENING_SERVED   4    /* meanwhile it is served alone */
+
+
+/* rest: block, seed and serial as they stand in another word */
+
+static ngx_inline uint64_t
+ngx_gate_word(uint32_t epoch, ngx_uint_t state, ngx_uint_t cause,
+    uint64_t rest, ngx_uint_t weight)
+{
+    return (uint64_t) epoch << 32
+           | (uint64_t) state << 29
+           | (uint64_t) cause << 25
+           | (rest & (NGX_GATE_BLOCK_MASK|NGX_GATE_SEED_BIT))
+           | (weight & NGX_GATE_WEIGHT_MASK);
+}
+
 
 typedef enum {
     NGX_GATE_DO_WEIGHT = 0,
@@ -304,6 +329,63 @@ void ngx_gate_rollout_export_locked(ngx_gate_rollout_t *ro,
 
 ngx_gate_rollout_t *ngx_gate_rollout_find(ngx_gate_zone_t *sh, u_char *name,
     size_t len);
+
+/* Whether the object is of the configured arms and id=. */
+ngx_uint_t ngx_gate_rollout_same(ngx_gate_rollout_t *ro,
+    ngx_gate_rollout_conf_t *rc);
+
+/*
+ * Takes the next block for (epoch, weight), as step ro->step + 1, and returns
+ * w with its index and serial: the caller swaps the word.
+ */
+uint64_t ngx_gate_rollout_block_locked(ngx_gate_rollout_t *ro, uint64_t w,
+    uint32_t epoch, ngx_uint_t weight, uint64_t digest);
+
+/* Who changed the state, and why. */
+void ngx_gate_rollout_note_locked(ngx_gate_rollout_t *ro, const char *source,
+    const char *actor, const char *reason);
+
+/* Replaces the object's state by that one, whatever it was. */
+void ngx_gate_rollout_take_locked(ngx_gate_rollout_t *ro,
+    gate_state_rollout_t *st);
+
+/* The cause in the word for a state that came from elsewhere. */
+ngx_uint_t ngx_gate_rollout_cause(gate_state_rollout_t *st);
+
+/* Its record came along, nobody has to write another. */
+void ngx_gate_rollout_import_record(ngx_gate_rollout_t *ro,
+    gate_state_rollout_t *st);
+
+
+/* ngx_gate_rollout_told.c: what the fleet decided */
+
+#define NGX_GATE_TOLD_NOTHING   0
+#define NGX_GATE_TOLD_CHANGED   1
+#define NGX_GATE_TOLD_FOREIGN   2     /* that is another release */
+
+/*
+ * Redis says that the rollout is at st, as of revision rev (times in st are
+ * of this node's clock).  Within an epoch a rollback here stays; a rollback
+ * under a provisional epoch is taken over into one that is not newer.
+ * NGX_GATE_TOLD_*.  Takes the slab mutex.
+ */
+ngx_uint_t ngx_gate_rollout_told(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, gate_state_rollout_t *st, uint64_t rev);
+
+/*
+ * An operator deleted it from Redis: everybody to stable, until somebody
+ * starts it anew.  1 if that changed something.  Takes the slab mutex.
+ */
+ngx_uint_t ngx_gate_rollout_deleted(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, uint64_t rev);
+
+/*
+ * Redis did not answer in time and there is no memory of this release: it is
+ * served at its configured weight, under an epoch of our own.  Takes the slab
+ * mutex.
+ */
+void ngx_gate_rollout_alone(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc);
 
 
 /* ngx_gate_evidence.c */
@@ -381,8 +463,20 @@ void ngx_gate_breaker_refused(ngx_gate_breaker_t *b, ngx_msec_t start);
 
 /* ngx_gate_steps.c */
 
-/* Of the agent: is it time for the next step? */
+/* Of the agent: is it time for the next step?  Not where Redis decides it. */
 void ngx_gate_steps_tick(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc);
+
+typedef struct {
+    uint64_t                   word;      /* that it follows from */
+    ngx_uint_t                 from;      /* basis points */
+    ngx_uint_t                 weight;
+    ngx_uint_t                 promote;
+    ngx_msec_t                 time;      /* of the step that is over */
+} ngx_gate_next_step_t;
+
+/* 1 when the next step is due, as far as this node can tell. */
+ngx_uint_t ngx_gate_steps_due(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_gate_next_step_t *ns);
 
 
 /* ngx_gate_event.c */

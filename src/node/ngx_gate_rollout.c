@@ -20,11 +20,6 @@
 #include "ngx_gate_node.h"
 
 
-#define NGX_GATE_WEIGHT_MASK  0x3fffULL
-#define NGX_GATE_SEED_BIT     (1ULL << 22)
-#define NGX_GATE_BLOCK_MASK   0x1bfc000ULL    /* block and serial */
-
-
 static ngx_int_t ngx_gate_rollout_next(ngx_gate_rollout_conf_t *rc,
     ngx_gate_action_e action, uint64_t w, ngx_uint_t *state,
     ngx_uint_t *weight, const char **why);
@@ -33,30 +28,12 @@ static ngx_int_t ngx_gate_rollout_weight(ngx_uint_t *state,
 static void ngx_gate_rollout_open_locked(ngx_gate_node_t *node,
     ngx_gate_rollout_conf_t *rc, const char *source, const char *actor,
     const char *reason);
-static uint64_t ngx_gate_rollout_block_locked(ngx_gate_rollout_t *ro,
-    uint64_t w, uint32_t epoch, ngx_uint_t weight, uint64_t digest);
 static void ngx_gate_rollout_retire(ngx_gate_rollout_t *ro,
     ngx_gate_block_t *b);
-static void ngx_gate_rollout_note_locked(ngx_gate_rollout_t *ro,
-    const char *source, const char *actor, const char *reason);
-static void ngx_gate_rollout_import_record(ngx_gate_rollout_t *ro,
-    gate_state_rollout_t *st);
-static ngx_uint_t ngx_gate_rollout_same(ngx_gate_rollout_t *ro,
+static void ngx_gate_rollout_conf_locked(ngx_gate_rollout_t *ro,
     ngx_gate_rollout_conf_t *rc);
-
-
-static ngx_inline uint64_t
-ngx_gate_word(uint32_t epoch, ngx_uint_t state, ngx_uint_t cause,
-    uint64_t rest, ngx_uint_t weight)
-{
-    /* rest: block, seed and serial as they stand in another word */
-
-    return (uint64_t) epoch << 32
-           | (uint64_t) state << 29
-           | (uint64_t) cause << 25
-           | (rest & (NGX_GATE_BLOCK_MASK|NGX_GATE_SEED_BIT))
-           | (weight & NGX_GATE_WEIGHT_MASK);
-}
+static void ngx_gate_rollout_wait_locked(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_uint_t changed);
 
 
 ngx_gate_rollout_t *
@@ -311,8 +288,24 @@ ngx_gate_rollout_adopt_locked(ngx_gate_node_t *node,
     ro->generation = node->generation;
 
     if (ngx_gate_word_epoch(w) == 0 || !ngx_gate_rollout_same(ro, rc)) {
+
+        if (node->redis) {
+            ngx_gate_rollout_wait_locked(node, rc,
+                                         ngx_gate_word_epoch(w) != 0);
+            return;
+        }
+
         ngx_gate_rollout_open_locked(node, rc, "config", "nginx",
                                      "new release");
+        return;
+    }
+
+    if (ro->opening && node->redis == NULL) {
+
+        /* Redis was taken out of the configuration: nobody else will */
+
+        ngx_gate_rollout_open_locked(node, rc, "config", "nginx",
+                                     "without Redis");
         return;
     }
 
@@ -351,7 +344,7 @@ ngx_gate_rollout_adopt_locked(ngx_gate_node_t *node,
 }
 
 
-static ngx_uint_t
+ngx_uint_t
 ngx_gate_rollout_same(ngx_gate_rollout_t *ro, ngx_gate_rollout_conf_t *rc)
 {
     ngx_uint_t  i;
@@ -392,14 +385,10 @@ ngx_gate_rollout_open_locked(ngx_gate_node_t *node,
 
     ro = rc->sh;
 
-    ngx_gate_text(ro->stable, sizeof(ro->stable), rc->stable.data,
-                  rc->stable.len);
-    ngx_gate_text(ro->canary, sizeof(ro->canary), rc->canary.data,
-                  rc->canary.len);
-    ngx_gate_text(ro->id, sizeof(ro->id), rc->id.data, rc->id.len);
+    ngx_gate_rollout_conf_locked(ro, rc);
 
-    ro->conf_weight = rc->weight;
-    ngx_gate_store(&ro->conf_digest, rc->digest);
+    ro->opening = 0;
+    ro->provisional = 0;
 
     do {
         w = ngx_gate_load(&ro->word);
@@ -434,12 +423,78 @@ ngx_gate_rollout_open_locked(ngx_gate_node_t *node,
 }
 
 
+static void
+ngx_gate_rollout_conf_locked(ngx_gate_rollout_t *ro,
+    ngx_gate_rollout_conf_t *rc)
+{
+    ngx_gate_text(ro->stable, sizeof(ro->stable), rc->stable.data,
+                  rc->stable.len);
+    ngx_gate_text(ro->canary, sizeof(ro->canary), rc->canary.data,
+                  rc->canary.len);
+    ngx_gate_text(ro->id, sizeof(ro->id), rc->id.data, rc->id.len);
+
+    ro->conf_weight = rc->weight;
+    ngx_gate_store(&ro->conf_digest, rc->digest);
+}
+
+
+/*
+ * Epochs are made in Redis.  Until it has made this one, which takes some
+ * milliseconds, everybody goes to stable: the fleet may have rolled this
+ * release back long ago.
+ */
+
+static void
+ngx_gate_rollout_wait_locked(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_uint_t changed)
+{
+    uint32_t             epoch;
+    uint64_t             w, next;
+    ngx_uint_t           seed;
+    ngx_gate_rollout_t  *ro;
+
+    ro = rc->sh;
+
+    ngx_gate_rollout_conf_locked(ro, rc);
+
+    ro->opening = changed ? NGX_GATE_OPENING_CHANGED : NGX_GATE_OPENING;
+    ro->opening_since = ngx_current_msec;
+    ro->provisional = 1;
+    ro->foreign = 0;
+    ro->known.dirty = 0;
+
+    do {
+        w = ngx_gate_load(&ro->word);
+        epoch = ngx_gate_word_epoch(w) + 1;
+
+        ro->step = 0;
+        next = ngx_gate_rollout_block_locked(ro, w, epoch, 0, rc->digest);
+
+        seed = !ngx_gate_word_seed(w);
+
+        gate_assign_epoch_seed(node->sh->secret, ro->name,
+                               ngx_strlen(ro->name), epoch, ro->seed[seed]);
+
+        next = (next & ~NGX_GATE_SEED_BIT) | (uint64_t) seed << 22;
+        next = ngx_gate_word(epoch, GATE_IDLE, 0, next, 0);
+
+    } while (!ngx_gate_cas(&ro->word, &w, next));
+
+    ngx_memzero(ro->breaker, sizeof(ro->breaker));
+
+    ro->epoch_since = ngx_gate_now();
+
+    ngx_gate_rollout_note_locked(ro, "config", "nginx", "waits for Redis");
+    ngx_gate_changed(node->sh);
+}
+
+
 /*
  * Takes the next block for (epoch, weight) and returns w with its index and
  * serial: the caller swaps the word.
  */
 
-static uint64_t
+uint64_t
 ngx_gate_rollout_block_locked(ngx_gate_rollout_t *ro, uint64_t w,
     uint32_t epoch, ngx_uint_t weight, uint64_t digest)
 {
@@ -510,7 +565,7 @@ ngx_gate_rollout_retire(ngx_gate_rollout_t *ro, ngx_gate_block_t *b)
 }
 
 
-static void
+void
 ngx_gate_rollout_note_locked(ngx_gate_rollout_t *ro, const char *source,
     const char *actor, const char *reason)
 {
@@ -529,8 +584,7 @@ void
 ngx_gate_rollout_import_locked(ngx_gate_node_t *node, ngx_gate_rollout_t *ro,
     gate_state_rollout_t *st)
 {
-    uint64_t    w, next;
-    ngx_uint_t  seed, cause;
+    uint64_t  w;
 
     w = ngx_gate_load(&ro->word);
 
@@ -547,6 +601,18 @@ ngx_gate_rollout_import_locked(ngx_gate_node_t *node, ngx_gate_rollout_t *ro,
     {
         return;
     }
+
+    ngx_gate_rollout_take_locked(ro, st);
+}
+
+
+void
+ngx_gate_rollout_take_locked(ngx_gate_rollout_t *ro, gate_state_rollout_t *st)
+{
+    uint64_t    w, next;
+    ngx_uint_t  seed;
+
+    w = ngx_gate_load(&ro->word);
 
 #define ngx_gate_import(to, from)                                             \
     ngx_gate_text(to, sizeof(to), (u_char *) (from), ngx_strlen(from))
@@ -573,14 +639,9 @@ ngx_gate_rollout_import_locked(ngx_gate_node_t *node, ngx_gate_rollout_t *ro,
     ro->blocks[ngx_gate_word_block(next)].step = st->step;
 
     next = (next & ~NGX_GATE_SEED_BIT) | (uint64_t) seed << 22;
-    cause = 0;
 
-    if (st->state == GATE_ROLLED_BACK) {
-        cause = ngx_strcmp(st->source, "verdict") == 0
-                ? NGX_GATE_CAUSE_RESTORED : NGX_GATE_CAUSE_OPERATOR;
-    }
-
-    next = ngx_gate_word(st->epoch, st->state, cause, next, st->weight);
+    next = ngx_gate_word(st->epoch, st->state, ngx_gate_rollout_cause(st),
+                         next, st->weight);
 
     ngx_gate_store(&ro->word, next);
 
@@ -590,7 +651,19 @@ ngx_gate_rollout_import_locked(ngx_gate_node_t *node, ngx_gate_rollout_t *ro,
 }
 
 
-static void
+ngx_uint_t
+ngx_gate_rollout_cause(gate_state_rollout_t *st)
+{
+    if (st->state != GATE_ROLLED_BACK) {
+        return 0;
+    }
+
+    return ngx_strcmp(st->source, "verdict") == 0 ? NGX_GATE_CAUSE_RESTORED
+                                                  : NGX_GATE_CAUSE_OPERATOR;
+}
+
+
+void
 ngx_gate_rollout_import_record(ngx_gate_rollout_t *ro,
     gate_state_rollout_t *st)
 {

@@ -27,57 +27,72 @@ static ngx_int_t ngx_gate_steps_find(ngx_gate_rollout_conf_t *rc,
 void
 ngx_gate_steps_tick(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
 {
-    char               before[GATE_WEIGHT_LEN], after[GATE_WEIGHT_LEN];
+    char                  before[GATE_WEIGHT_LEN], after[GATE_WEIGHT_LEN];
+    ngx_gate_next_step_t  ns;
+
+    /* in a fleet the next step is Redis's to take */
+
+    if (node->redis || !ngx_gate_steps_due(node, rc, &ns)) {
+        return;
+    }
+
+    if (ngx_gate_rollout_advance(node, rc, ns.word, ns.weight, ns.promote)
+        != NGX_OK)
+    {
+        return;
+    }
+
+    (void) gate_format_weight((unsigned) ns.from, before);
+    (void) gate_format_weight((unsigned) ns.weight, after);
+
+    ngx_gate_event_audit(node, ns.promote ? "promoted" : "step", &rc->name,
+                         "steps", "verdict", before, after,
+                         "the step has passed");
+}
+
+
+ngx_uint_t
+ngx_gate_steps_due(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
+    ngx_gate_next_step_t *ns)
+{
     uint64_t           w;
     ngx_int_t          i;
-    ngx_uint_t         promote;
     ngx_gate_step_t   *step, *next;
     ngx_gate_block_t  *b;
 
     w = ngx_gate_load(&rc->sh->word);
 
     if (rc->nsteps == 0 || ngx_gate_word_state(w) != GATE_PROGRESSING) {
-        return;
+        return 0;
     }
 
     i = ngx_gate_steps_find(rc, ngx_gate_word_weight(w));
 
     if (i == NGX_ERROR) {
-        return;
+        return 0;
     }
 
     step = &rc->steps[i];
     next = (i + 1 < (ngx_int_t) rc->nsteps) ? step + 1 : step;
-    promote = (next->weight == GATE_WEIGHT_MAX
-               && (next == step || next->time == 0));
 
-    if (next == step && !promote) {
+    ns->word = w;
+    ns->from = step->weight;
+    ns->weight = next->weight;
+    ns->time = step->time;
+    ns->promote = (next->weight == GATE_WEIGHT_MAX
+                   && (next == step || next->time == 0));
+
+    if (next == step && !ns->promote) {
 
         /* the last step is below 100 %: the rest is an operator's */
-        return;
+        return 0;
     }
 
     b = ngx_gate_evidence_block(rc->sh, w);
 
-    if ((ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) b->started_msec)
-        < (ngx_msec_int_t) step->time
-        || !ngx_gate_steps_pass(rc, b))
-    {
-        return;
-    }
-
-    if (ngx_gate_rollout_advance(node, rc, w, next->weight, promote)
-        != NGX_OK)
-    {
-        return;
-    }
-
-    (void) gate_format_weight((unsigned) step->weight, before);
-    (void) gate_format_weight((unsigned) next->weight, after);
-
-    ngx_gate_event_audit(node, promote ? "promoted" : "step", &rc->name,
-                         "steps", "verdict", before, after,
-                         "the step has passed");
+    return (ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) b->started_msec)
+           >= (ngx_msec_int_t) step->time
+           && ngx_gate_steps_pass(rc, b);
 }
 
 
