@@ -221,6 +221,10 @@ char *ngx_http_gate_maintenance_file(ngx_conf_t *cf, ngx_command_t *cmd,
 ngx_http_gate_pick_t *ngx_http_gate_pick(ngx_http_request_t *r,
     ngx_http_gate_srv_conf_t *composite);
 
+/* Mode "off": everybody goes to stable, forced and promoted or not. */
+#define ngx_http_gate_canary_off(composite)                                   \
+    (ngx_gate_peek((composite)->rollout->mode) == NGX_GATE_MODE_OFF)
+
 /* In init_process: each process throws its own dice. */
 void ngx_http_gate_dice_init(void);
 ngx_gate_rollout_conf_t *ngx_http_gate_rollout(ngx_conf_t *cf,

@@ -206,8 +206,9 @@ ngx_http_gate_init_peer(ngx_http_request_t *r,
 
     word = ngx_gate_load(&composite->rollout->sh->word);
 
-    if (pick->arm == NGX_GATE_CANARY && !pick->forced
-        && ngx_gate_word_state(word) == GATE_ROLLED_BACK)
+    if (pick->arm == NGX_GATE_CANARY
+        && ((!pick->forced && ngx_gate_word_state(word) == GATE_ROLLED_BACK)
+            || ngx_http_gate_canary_off(composite)))
     {
         /* chosen before the flip, say for a header, and slow to get here */
 

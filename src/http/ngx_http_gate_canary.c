@@ -8,7 +8,7 @@
  * Which arm serves this request?  Chosen once, when a variable or the
  * balancer first asks, and pinned to the main request.
  *
- *     gate_force  >  gate_key  >  gate_sticky  >  the dice
+ *     mode "off"  >  gate_force  >  gate_key  >  gate_sticky  >  the dice
  *
  * Key, cookie and dice give a bucket of 10000; the canary has the buckets
  * below its weight.  So a higher weight only adds callers and a lower one
@@ -96,6 +96,10 @@ ngx_http_gate_choose(ngx_http_request_t *r,
     ngx_str_t            key;
     ngx_uint_t           force, weight;
     ngx_gate_rollout_t  *ro;
+
+    if (ngx_http_gate_canary_off(composite)) {
+        return NGX_GATE_STABLE;
+    }
 
     if (composite->force) {
         force = ngx_http_gate_forced(r, composite);

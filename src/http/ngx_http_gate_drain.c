@@ -196,8 +196,9 @@ ngx_http_gate_drain_answer(ngx_http_request_t *r, ngx_http_gate_call_t *call,
 
     /* while it is open, zero is but a moment */
 
-    ngx_http_gate_json_bool(o, "on", (ngx_gate_switch_effective(global)
-                                      | ngx_gate_switch_effective(own)) != 0);
+    ngx_http_gate_json_bool(o, "on",
+                       ngx_gate_switch_on(ngx_gate_switch_effective(global)
+                                          | ngx_gate_switch_effective(own)));
 
     return ngx_http_gate_send_json(r, drained ? NGX_HTTP_OK
                                               : NGX_HTTP_SERVICE_UNAVAILABLE,

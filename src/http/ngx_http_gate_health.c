@@ -41,7 +41,8 @@ ngx_http_gate_health_handler(ngx_http_request_t *r)
     gmcf = ngx_http_get_module_main_conf(r, ngx_http_gate_module);
 
     node = &gmcf->node;
-    on = ngx_gate_switch_effective(&node->sh->switches[node->sw_map[0]]) != 0;
+    on = ngx_gate_switch_on(ngx_gate_switch_effective(
+                                  &node->sh->switches[node->sw_map[0]]));
     closed = 0;
 
     if (glcf->ready) {
@@ -84,7 +85,7 @@ ngx_http_gate_health_closed(ngx_gate_node_t *node, ngx_uint_t i,
 
     ngx_gate_switch_read(&node->sh->switches[node->sw_map[i]], &s);
 
-    if (!(s.effective & NGX_GATE_SWITCH_CLOSED)
+    if (!ngx_gate_switch_on(s.effective)
         || (s.effective & NGX_GATE_SWITCH_READ_ONLY))
     {
         return 0;

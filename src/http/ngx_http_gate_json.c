@@ -246,9 +246,11 @@ ngx_http_gate_json_switch(ngx_gate_node_t *node, ngx_uint_t i)
 
     o = json_object();
 
-    ngx_http_gate_json_bool(o, "on", s.effective != 0);
+    ngx_http_gate_json_bool(o, "on", ngx_gate_switch_on(s.effective));
     ngx_http_gate_json_bool(o, "read_only",
                             (s.effective & NGX_GATE_SWITCH_READ_ONLY) != 0);
+    ngx_http_gate_json_bool(o, "observed",
+                            (s.effective & NGX_GATE_SWITCH_OBSERVED) != 0);
     ngx_http_gate_json_set(o, "source",
                 ngx_http_gate_json_text(file ? "file" : s.control_source));
     ngx_http_gate_json_set(o, "since", ngx_http_gate_json_time(s.since));
@@ -271,6 +273,7 @@ ngx_http_gate_json_switch(ngx_gate_node_t *node, ngx_uint_t i)
 
     ngx_http_gate_json_set(o, "in_flight", in);
     ngx_http_gate_json_int(o, "refused_total", s.refused_total);
+    ngx_http_gate_json_int(o, "observed_total", s.observed_total);
     ngx_http_gate_json_int(o, "admitted_total", sum.admitted_total);
     ngx_http_gate_json_int(o, "bypassed_total", sum.bypassed_total);
 

@@ -24,9 +24,8 @@
 
 #define NGX_HTTP_GATE_RETRY_AFTER  60
 
-#define ngx_http_gate_closed(e)                                               \
-    (((e) & (NGX_GATE_SWITCH_CLOSED|NGX_GATE_SWITCH_READ_ONLY))               \
-     == NGX_GATE_SWITCH_CLOSED)
+#define ngx_http_gate_closed(e, closed)                                       \
+    (((e) & ((closed)|NGX_GATE_SWITCH_READ_ONLY)) == (closed))
 
 #define NGX_HTTP_GATE_READS                                                   \
     (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_OPTIONS|NGX_HTTP_PROPFIND            \
@@ -39,7 +38,10 @@ static ngx_int_t ngx_http_gate_not_open(ngx_http_request_t *r,
     ngx_http_gate_loc_conf_t *glcf, ngx_gate_switch_t *global,
     ngx_gate_switch_t *own);
 static ngx_gate_switch_t *ngx_http_gate_shut(ngx_http_request_t *r,
-    ngx_gate_switch_t *global, ngx_gate_switch_t *own);
+    ngx_gate_switch_t *global, ngx_gate_switch_t *own, uint64_t closed);
+static void ngx_http_gate_observe(ngx_http_request_t *r,
+    ngx_http_gate_loc_conf_t *glcf, ngx_gate_switch_t *global,
+    ngx_gate_switch_t *own);
 static ngx_int_t ngx_http_gate_bypassed(ngx_http_request_t *r,
     ngx_http_gate_loc_conf_t *glcf);
 static ngx_int_t ngx_http_gate_refuse(ngx_http_request_t *r,
@@ -181,9 +183,10 @@ ngx_http_gate_not_open(ngx_http_request_t *r, ngx_http_gate_loc_conf_t *glcf,
     ctx = ngx_http_get_module_ctx(r, ngx_http_gate_module);
     in = ctx->inflight;
 
-    shut = ngx_http_gate_shut(r, global, own);
+    shut = ngx_http_gate_shut(r, global, own, NGX_GATE_SWITCH_CLOSED);
 
     if (shut == NULL) {
+        ngx_http_gate_observe(r, glcf, global, own);
         in->admitted_total++;
         return NGX_DECLINED;
     }
@@ -210,30 +213,65 @@ ngx_http_gate_not_open(ngx_http_request_t *r, ngx_http_gate_loc_conf_t *glcf,
 }
 
 
-/* the switch that stops this request, NULL if none does */
+/*
+ * The switch that stops this request, NULL if none does.  "closed" is the bit
+ * that says so.
+ */
 
 static ngx_gate_switch_t *
 ngx_http_gate_shut(ngx_http_request_t *r, ngx_gate_switch_t *global,
-    ngx_gate_switch_t *own)
+    ngx_gate_switch_t *own, uint64_t closed)
 {
     uint64_t  g, o;
 
     g = ngx_gate_switch_effective(global);
     o = ngx_gate_switch_effective(own);
 
-    if (ngx_http_gate_closed(g)) {
+    if (ngx_http_gate_closed(g, closed)) {
         return global;
     }
 
-    if (ngx_http_gate_closed(o)) {
+    if (ngx_http_gate_closed(o, closed)) {
         return own;
     }
 
-    if ((g | o) == 0 || (r->method & NGX_HTTP_GATE_READS)) {
+    if (((g | o) & closed) == 0 || (r->method & NGX_HTTP_GATE_READS)) {
         return NULL;
     }
 
-    return g ? global : own;
+    return (g & closed) ? global : own;
+}
+
+
+/*
+ * The mode lets everybody in: whom would it not?  One line in the log for
+ * each time that a switch is turned.
+ */
+
+static void
+ngx_http_gate_observe(ngx_http_request_t *r, ngx_http_gate_loc_conf_t *glcf,
+    ngx_gate_switch_t *global, ngx_gate_switch_t *own)
+{
+    int64_t             since, logged;
+    ngx_gate_switch_t  *s;
+
+    s = ngx_http_gate_shut(r, global, own, NGX_GATE_SWITCH_OBSERVED);
+
+    if (s == NULL || ngx_http_gate_bypassed(r, glcf) == NGX_OK) {
+        return;
+    }
+
+    ngx_gate_add(&s->observed_total, 1);
+
+    since = ngx_gate_peek(&s->since);
+    logged = ngx_gate_peek(&s->observed_logged);
+
+    if (logged != since && ngx_gate_cas(&s->observed_logged, &logged, since)) {
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "gate: maintenance%s%s would refuse this request, its "
+                      "mode is \"observe\"; the next ones are only counted",
+                      s->name[0] ? " " : "", s->name);
+    }
 }
 
 

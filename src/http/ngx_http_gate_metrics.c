@@ -281,7 +281,9 @@ ngx_http_gate_metrics_switches(ngx_http_gate_metrics_t *m)
         s = &m->switches[i];
 
         ngx_http_gate_print(out, "nginx_gate_maintenance{switch=\"%V\"} %d\n",
-                            &s->label, ngx_gate_peek(&s->sh->effective) != 0);
+                            &s->label,
+                            ngx_gate_switch_on(
+                                     ngx_gate_switch_effective(s->sh)));
     }
 
     name = "maintenance_requests_total";

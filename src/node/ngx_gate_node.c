@@ -292,6 +292,7 @@ ngx_gate_node_reserve_rollouts_locked(ngx_gate_node_t *node)
         }
 
         rc[i]->sh = ro;
+        rc[i]->mode = &node->sh->modes[NGX_GATE_MODE_CANARY].value;
         rc[i]->index = i;
     }
 

@@ -85,6 +85,7 @@ typedef struct {
     ngx_uint_t                 nsteps;
 
     ngx_gate_rollout_t        *sh;
+    uint64_t                  *mode;      /* of all canaries, in the zone */
     ngx_uint_t                 index;
 } ngx_gate_rollout_conf_t;
 
@@ -215,6 +216,9 @@ ngx_queue_t *ngx_gate_agent_flights(ngx_gate_rollout_conf_t *rc);
 /* The request path: NGX_GATE_SWITCH_* of the switch, one load. */
 #define ngx_gate_switch_effective(s)  ngx_gate_peek(&(s)->effective)
 
+/* Whether it refuses anybody: a switch that is observed does not. */
+#define ngx_gate_switch_on(e)  (((e) & NGX_GATE_SWITCH_CLOSED) != 0)
+
 /*
  * Sets the control value, at once for every worker.  Takes the slab mutex.
  * source and actor: NUL-terminated.
@@ -228,6 +232,10 @@ void ngx_gate_switch_set_file(ngx_gate_node_t *node, ngx_gate_switch_t *s,
 
 /* Time went on: windows begin and end.  Takes the slab mutex if need be. */
 void ngx_gate_switch_tick(ngx_gate_node_t *node, ngx_gate_switch_t *s);
+
+/* The mode, or something else that "effective" depends on, has changed. */
+void ngx_gate_switch_refresh_locked(ngx_gate_node_t *node,
+    ngx_gate_switch_t *s);
 
 /*
  * A consistent copy of the switch.  It never waits: when a writer died in
@@ -499,6 +507,62 @@ void ngx_gate_event_record(ngx_gate_node_t *node,
 void ngx_gate_event_audit(ngx_gate_node_t *node, const char *what,
     ngx_str_t *object, const char *source, const char *actor,
     const char *before, const char *after, const char *reason);
+
+
+/* ngx_gate_mail.c: letters from workers that serve the API to the agent */
+
+/*
+ * Posts a copy of the letter: kind, sw, action, weight, rollout, value, actor
+ * and reason.  NGX_OK and its number; NGX_BUSY when the box is full.
+ */
+ngx_int_t ngx_gate_mail_post(ngx_gate_node_t *node, ngx_gate_mail_t *letter,
+    uint64_t *id);
+
+/*
+ * Of the poster.  NGX_AGAIN; NGX_OK: result and why are in the copy, and the
+ * letter is gone.  A letter whose taker died or is not the agent any more has
+ * the result NGX_ERROR.
+ */
+ngx_int_t ngx_gate_mail_result(ngx_gate_node_t *node, uint64_t id,
+    ngx_gate_mail_t *copy);
+
+/*
+ * The poster gives up.  NGX_OK: nobody had taken it, it will not be done;
+ * NGX_DECLINED: it may be done, or is.
+ */
+ngx_int_t ngx_gate_mail_drop(ngx_gate_node_t *node, uint64_t id);
+
+/*
+ * Of the agent: the oldest letter, which is its own from here on, or NULL.
+ * It stays as it is until this process says that it is done, unless another
+ * one becomes the agent: an answer that comes by and by works on a copy.
+ */
+ngx_gate_mail_t *ngx_gate_mail_take(ngx_gate_node_t *node);
+
+/* The answer; ignored when the letter is not there any more.  No lock. */
+void ngx_gate_mail_done(ngx_gate_mail_t *m, uint64_t id, ngx_int_t result,
+    const char *why);
+
+
+/* ngx_gate_mode.c: "enforce", "observe" or "off" for each gate */
+
+/* The names, and NULL for a number that has none. */
+const char *ngx_gate_mode_gate_name(ngx_uint_t gate);
+const char *ngx_gate_mode_name(uint64_t value);
+
+/* The numbers, or NGX_ERROR. */
+ngx_int_t ngx_gate_mode_gate(const u_char *name, size_t len);
+ngx_int_t ngx_gate_mode_value(const u_char *name, size_t len);
+
+/* The request path: one load. */
+#define ngx_gate_mode(sh, gate)  ngx_gate_peek(&(sh)->modes[gate].value)
+
+/*
+ * Sets a mode, at once for every worker; switches are brought up to date.
+ * Takes the slab mutex.  source and actor: NUL-terminated.
+ */
+void ngx_gate_mode_set(ngx_gate_node_t *node, ngx_uint_t gate, uint64_t value,
+    const char *source, const char *actor);
 
 
 /* ngx_gate_io.c: a process of its own for what a disk may hang on */

@@ -20,8 +20,10 @@
 
 
 static void ngx_gate_switch_begin(ngx_gate_switch_t *s);
-static void ngx_gate_switch_end(ngx_gate_switch_t *s);
-static uint64_t ngx_gate_switch_compute(ngx_gate_switch_t *s);
+static void ngx_gate_switch_end(ngx_gate_node_t *node, ngx_gate_switch_t *s);
+static uint64_t ngx_gate_switch_compute(ngx_gate_node_t *node,
+    ngx_gate_switch_t *s);
+static uint64_t ngx_gate_switch_values(ngx_gate_switch_t *s);
 
 
 void
@@ -40,7 +42,7 @@ ngx_gate_switch_set(ngx_gate_node_t *node, ngx_gate_switch_t *s,
     ngx_gate_text(s->control_actor, sizeof(s->control_actor),
                   (u_char *) actor, ngx_strlen(actor));
 
-    ngx_gate_switch_end(s);
+    ngx_gate_switch_end(node, s);
 
     ngx_gate_changed(node->sh);
 
@@ -84,7 +86,7 @@ ngx_gate_switch_set_file(ngx_gate_node_t *node, ngx_gate_switch_t *s,
         s->file_generation = 0;
     }
 
-    ngx_gate_switch_end(s);
+    ngx_gate_switch_end(node, s);
 
     ngx_shmtx_unlock(&node->shpool->mutex);
 }
@@ -93,16 +95,23 @@ ngx_gate_switch_set_file(ngx_gate_node_t *node, ngx_gate_switch_t *s,
 void
 ngx_gate_switch_tick(ngx_gate_node_t *node, ngx_gate_switch_t *s)
 {
-    if (ngx_gate_switch_compute(s) == ngx_gate_peek(&s->effective)) {
+    if (ngx_gate_switch_compute(node, s) == ngx_gate_peek(&s->effective)) {
         return;
     }
 
     ngx_shmtx_lock(&node->shpool->mutex);
 
-    ngx_gate_switch_begin(s);
-    ngx_gate_switch_end(s);
+    ngx_gate_switch_refresh_locked(node, s);
 
     ngx_shmtx_unlock(&node->shpool->mutex);
+}
+
+
+void
+ngx_gate_switch_refresh_locked(ngx_gate_node_t *node, ngx_gate_switch_t *s)
+{
+    ngx_gate_switch_begin(s);
+    ngx_gate_switch_end(node, s);
 }
 
 
@@ -117,11 +126,11 @@ ngx_gate_switch_begin(ngx_gate_switch_t *s)
 
 
 static void
-ngx_gate_switch_end(ngx_gate_switch_t *s)
+ngx_gate_switch_end(ngx_gate_node_t *node, ngx_gate_switch_t *s)
 {
     uint64_t  effective;
 
-    effective = ngx_gate_switch_compute(s);
+    effective = ngx_gate_switch_compute(node, s);
 
     if (effective != s->effective) {
         s->since = ngx_gate_now();
@@ -133,7 +142,36 @@ ngx_gate_switch_end(ngx_gate_switch_t *s)
 
 
 static uint64_t
-ngx_gate_switch_compute(ngx_gate_switch_t *s)
+ngx_gate_switch_compute(ngx_gate_node_t *node, ngx_gate_switch_t *s)
+{
+    uint64_t  values;
+
+    values = ngx_gate_switch_values(s);
+
+    if (values == 0) {
+        return 0;
+    }
+
+    switch (ngx_gate_mode(node->sh, NGX_GATE_MODE_MAINTENANCE)) {
+
+    case NGX_GATE_MODE_OFF:
+        return 0;
+
+    case NGX_GATE_MODE_OBSERVE:
+
+        /* so that whoever asks for "closed" need not know of modes */
+
+        return NGX_GATE_SWITCH_OBSERVED
+               | (values & ~ (uint64_t) NGX_GATE_SWITCH_CLOSED);
+
+    default: /* NGX_GATE_MODE_ENFORCE */
+        return values;
+    }
+}
+
+
+static uint64_t
+ngx_gate_switch_values(ngx_gate_switch_t *s)
 {
     int64_t   now;
     uint64_t  file, control;

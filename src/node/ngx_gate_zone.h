@@ -163,11 +163,14 @@ typedef struct {
 
 #define NGX_GATE_SWITCH_CLOSED      1
 #define NGX_GATE_SWITCH_READ_ONLY   2
+#define NGX_GATE_SWITCH_OBSERVED    4   /* instead of CLOSED: it is open, but
+                                           only because of the mode */
 
 typedef struct {
     uint64_t                   effective;
     uint64_t                   refused_total;
     uint64_t                   observed_total;  /* would have been refused */
+    int64_t                    observed_logged; /* the "since" it was said of */
     uint64_t                   seq;
 
     char                       name[NGX_GATE_NAME_LEN];
@@ -491,6 +494,7 @@ typedef struct {
 
 #define NGX_GATE_MAIL_SWITCH     0
 #define NGX_GATE_MAIL_ROLLOUT    1
+#define NGX_GATE_MAIL_MODE       2   /* sw is the gate, weight its mode */
 
 typedef struct {
     uint64_t                   id;          /* 1, 2, .. */
