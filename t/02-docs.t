@@ -87,7 +87,7 @@ sub runs {
 
     my $t = Gate->new;
 
-    for my $secret ('gate.token', 'sticky.key') {
+    for my $secret ('gate.token', 'sticky.key', 'redis.password') {
         my $file = $t->write_file($secret, '0123456789abcdef' x 3 . "\n");
         chmod 0600, $file;
     }

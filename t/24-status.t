@@ -70,7 +70,10 @@ my $counts = { requests => 'n', attempts => 'n', failures => 'n',
 my $arm = { %$counts, upstream => 's', p50_ms => 'n?', p95_ms => 'n?',
     p99_ms => 'n?',
     breaker => { open => 'b', failures => 'n', opened_total => 'n' } };
+my $mode = { mode => 's', source => 's?', actor => 's?', since => 't?',
+    rev => 'n?', dirty => 'b' };
 my $switch = { on => 'b', read_only => 'b', source => 's?', since => 't?',
+    observed => 'b', observed_total => 'n', rev => 'n?', dirty => 'b',
     actor => 's?', control => 'o?', file => 'o?', message => 's?',
     retry_after => 'n?', from => 't?', until => 't?',
     in_flight => { admitted => 'n', bypassed => 'n', upgraded => 'n' },
@@ -88,6 +91,9 @@ my $schema = {
     files => [{ path => 's', switch => 's' }],
     workers => [{ pid => 'n', generation => 'n', started => 't',
         in_flight => 'n', bypassed => 'n', upgraded => 'n' }],
+    redis => 'o?', fleet => 'o?',
+    modes => { maintenance => $mode, canary => $mode, limit => $mode,
+        cursor => $mode },
     maintenance => { global => $switch, shop => $switch },
     rollouts => { web => {
         stable => 's', canary => 's', id => 's?', state => 's', epoch => 'n',
@@ -97,7 +103,8 @@ my $schema = {
         actual_share => 'n?', arms => { stable => $arm, canary => $arm },
         saved => 'n', fallbacks => 'n',
         totals => { stable => $counts, canary => $counts },
-        flips_total => 'n', verdict => 's',
+        flips_total => 'n', verdict => 's', fleet => 'o?', rev => 'n?',
+        dirty => 'b', provisional => 'b', opening => 'b', foreign => 'b',
         rules => [{ rule => 's', n => 'n', value => 'n?', bound => 'n',
             min => 'n', window_s => 'n', hold_s => 'n', enough => 'b',
             over => 'b' }],
@@ -200,6 +207,16 @@ subtest 'who does what' => sub {
         $s->{locked} && !$s->{pending} && $s->{saved_at} }
         what => 'the state to be saved';
     is($s->{error}, undef, 'the state is safe');
+};
+
+subtest 'a node on its own has no fleet' => sub {
+    my $s = status();
+    for my $o ($s->{redis}, $s->{fleet}, $s->{rollouts}{web}{fleet}) {
+        is($o, undef, 'null');
+    }
+    is($s->{rollouts}{web}{rev}, undef, 'no revision');
+    ok(!$s->{rollouts}{web}{$_}, $_)
+        for qw(dirty provisional opening foreign);
 };
 
 subtest 'the documentation asks for nothing that is not there' => sub {

@@ -54,6 +54,8 @@ subtest 'open' => sub {
         is($r->json->{status}, 'ok', "$uri: status");
         is($r->json->{maintenance}, JSON::PP::false, "$uri: maintenance");
         ok(length $r->json->{node}, "$uri: node");
+        ok(exists $r->json->{redis} && !defined $r->json->{redis},
+            "$uri: no Redis is configured");
     }
 
     wait_for { $t->get('/health')->json->{agent} } what => 'the agent';

@@ -183,6 +183,25 @@ subtest 'a new release does not inherit it' => sub {
         'nor the 100 % of one that was promoted');
 };
 
+subtest 'what was under way at a restart has its record when it flips' => sub {
+    configure(id => 5);
+    $t->reload;
+    saved();
+    $t->stop;
+    $t->start;
+
+    my $from = $t->log_size;
+    is($g->rollout('shop')->{state}, 'progressing', 'it goes on');
+    flip();
+    wait_for { ($g->rollout('shop')->{last_record} || {})->{id} eq 5 }
+        what => 'its record';
+    is(records($from), 1, 'a record is written');
+    saved();
+
+    configure(id => 4, canary => 'c2', weight => '5%');
+    $t->reload;
+};
+
 subtest 'the stored weight wins over that of the file' => sub {
     $g->api('canary/shop/weight', { weight => 25 });
     saved();

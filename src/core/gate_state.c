@@ -1,8 +1,6 @@
 
 #include "gate_state.h"
-#include "gate_assign.h"
-#include "gate_parse.h"
-#include "gate_text.h"
+#include "gate_state_read.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,19 +8,14 @@
 #include <string.h>
 
 
-#define GATE_STATE_FORMAT        "nginx-gate-state"
-#define GATE_STATE_VERSION       1
 #define GATE_STATE_DEPTH_MAX     16
 #define GATE_STATE_RECORD_DEPTH  16
-#define GATE_STATE_HEX_LEN       16
 
 /* takes the reference to the value; fails for one that could not be made */
 #define gate_state_put           json_object_set_new
 
 
-/* NULL, or a static reason */
-
-typedef const char *(*gate_state_read_pt)(const json_t *o, void *item);
+typedef json_t *(*gate_state_write_pt)(const void *item);
 
 
 static const char  *gate_state_names[] = {
@@ -35,30 +28,17 @@ static const char  *gate_state_names[] = {
 
 static json_t *gate_state_text(const char *s, size_t size);
 static json_t *gate_state_pair(const uint64_t v[2]);
-static int gate_state_record_ok(const char *s, size_t len);
 static int gate_state_put_origin(json_t *o, int64_t since,
     const char source[16], const char actor[64]);
-static json_t *gate_state_from_rollout(const gate_state_rollout_t *r);
-static json_t *gate_state_from_switch(const gate_state_switch_t *w);
+static int gate_state_put_known(json_t *o, const gate_state_known_t *known);
+static int gate_state_put_fleet(json_t *o, const gate_state_rollout_t *r);
+static json_t *gate_state_from_rollout(const void *item);
+static json_t *gate_state_from_switch(const void *item);
+static json_t *gate_state_from_mode(const void *item);
+static int gate_state_put_items(json_t *root, const char *key,
+    gate_state_write_pt write, const void *items, size_t size, size_t n);
 static json_t *gate_state_from(const gate_state_t *s);
 static char *gate_state_dump(const json_t *root, size_t *len);
-
-static int gate_state_get_text(const json_t *o, const char *key, char *dst,
-    size_t size);
-static int gate_state_get_int(const json_t *o, const char *key,
-    json_int_t max, json_int_t *n);
-static int gate_state_get_uint(const json_t *o, const char *key,
-    unsigned max, unsigned *n);
-static int gate_state_get_pair(const json_t *o, const char *key,
-    uint64_t v[2]);
-static int gate_state_get_origin(const json_t *o, int64_t *since,
-    char source[16], char actor[64]);
-static int gate_state_get_record(const json_t *o, char **record);
-static const char *gate_state_to_rollout(const json_t *o, void *item);
-static const char *gate_state_to_switch(const json_t *o, void *item);
-static const char *gate_state_items(const json_t *root, const char *key,
-    size_t size, gate_state_read_pt read, void **items, size_t *n);
-static const char *gate_state_to(const json_t *root, gate_state_t *s);
 
 
 const char *
@@ -154,7 +134,8 @@ gate_state_decode(const char *text, size_t len, gate_state_t *s,
 
     } else {
         root = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-        reason = (root == NULL) ? "torn or not JSON" : gate_state_to(root, s);
+        reason = (root == NULL) ? "torn or not JSON"
+                                : gate_state_read(root, s);
     }
 
     json_decref(root);
@@ -184,6 +165,7 @@ gate_state_free(gate_state_t *s)
 
     free(s->rollouts);
     free(s->switches);
+    free(s->modes);
 
     memset(s, 0, sizeof(gate_state_t));
 }
@@ -228,7 +210,7 @@ gate_state_pair(const uint64_t v[2])
 }
 
 
-static int
+int
 gate_state_record_ok(const char *s, size_t len)
 {
     int      ok;
@@ -265,11 +247,66 @@ gate_state_put_origin(json_t *o, int64_t since, const char source[16],
 }
 
 
-static json_t *
-gate_state_from_rollout(const gate_state_rollout_t *r)
-{
-    json_t  *o;
+/* What is not so is left out: without Redis nothing of it is. */
 
+static int
+gate_state_put_known(json_t *o, const gate_state_known_t *known)
+{
+    if (known->rev != 0
+        && gate_state_put(o, "rev", json_integer((json_int_t) known->rev))
+           != 0)
+    {
+        return -1;
+    }
+
+    if (known->there && gate_state_put(o, "there", json_true()) != 0) {
+        return -1;
+    }
+
+    if (known->dirty && gate_state_put(o, "dirty", json_true()) != 0) {
+        return -1;
+    }
+
+    return 0;
+}
+
+
+static int
+gate_state_put_fleet(json_t *o, const gate_state_rollout_t *r)
+{
+    if (gate_state_put_known(o, &r->known) != 0) {
+        return -1;
+    }
+
+    if (r->provisional
+        && gate_state_put(o, "provisional", json_true()) != 0)
+    {
+        return -1;
+    }
+
+    if (r->opening != 0
+        && gate_state_put(o, "opening", json_integer(r->opening)) != 0)
+    {
+        return -1;
+    }
+
+    if (r->flip_epoch != 0
+        && gate_state_put(o, "flip_epoch", json_integer(r->flip_epoch)) != 0)
+    {
+        return -1;
+    }
+
+    return 0;
+}
+
+
+static json_t *
+gate_state_from_rollout(const void *item)
+{
+    json_t                      *o;
+    const gate_state_rollout_t  *r;
+
+    r = item;
     o = json_object();
 
     if (o == NULL) {
@@ -288,7 +325,8 @@ gate_state_from_rollout(const gate_state_rollout_t *r)
         || gate_state_put(o, "conf_weight", json_integer(r->conf_weight)) != 0
         || gate_state_put(o, "seed", gate_state_pair(r->seed)) != 0
         || gate_state_put(o, "reason", gate_state_text(r->reason, 128)) != 0
-        || gate_state_put_origin(o, r->since, r->source, r->actor) != 0)
+        || gate_state_put_origin(o, r->since, r->source, r->actor) != 0
+        || gate_state_put_fleet(o, r) != 0)
     {
         goto failed;
     }
@@ -311,10 +349,12 @@ failed:
 
 
 static json_t *
-gate_state_from_switch(const gate_state_switch_t *w)
+gate_state_from_switch(const void *item)
 {
-    json_t  *o;
+    json_t                     *o;
+    const gate_state_switch_t  *w;
 
+    w = item;
     o = json_object();
 
     if (o == NULL) {
@@ -323,7 +363,8 @@ gate_state_from_switch(const gate_state_switch_t *w)
 
     if (gate_state_put(o, "name", gate_state_text(w->name, 65)) != 0
         || gate_state_put(o, "value", gate_switch_to_json(&w->value)) != 0
-        || gate_state_put_origin(o, w->since, w->source, w->actor) != 0)
+        || gate_state_put_origin(o, w->since, w->source, w->actor) != 0
+        || gate_state_put_known(o, &w->known) != 0)
     {
         json_decref(o);
         return NULL;
@@ -334,17 +375,65 @@ gate_state_from_switch(const gate_state_switch_t *w)
 
 
 static json_t *
+gate_state_from_mode(const void *item)
+{
+    json_t                   *o;
+    const gate_state_mode_t  *m;
+
+    m = item;
+    o = json_object();
+
+    if (o == NULL) {
+        return NULL;
+    }
+
+    if (gate_state_put(o, "gate", gate_state_text(m->gate, 16)) != 0
+        || gate_state_put(o, "mode", gate_state_text(m->mode, 16)) != 0
+        || gate_state_put_origin(o, m->since, m->source, m->actor) != 0
+        || gate_state_put_known(o, &m->known) != 0)
+    {
+        json_decref(o);
+        return NULL;
+    }
+
+    return o;
+}
+
+
+static int
+gate_state_put_items(json_t *root, const char *key,
+    gate_state_write_pt write, const void *items, size_t size, size_t n)
+{
+    size_t       i;
+    json_t      *array;
+    const char  *item;
+
+    array = json_array();
+    item = items;
+
+    for (i = 0; i < n; i++, item += size) {
+
+        /* which fails for an array that could not be made as well */
+
+        if (json_array_append_new(array, write(item)) != 0) {
+            json_decref(array);
+            return -1;
+        }
+    }
+
+    return gate_state_put(root, key, array);
+}
+
+
+static json_t *
 gate_state_from(const gate_state_t *s)
 {
-    size_t   i;
-    json_t  *root, *rollouts, *switches;
+    json_t  *root;
 
     root = json_object();
-    rollouts = json_array();
-    switches = json_array();
 
-    if (root == NULL || rollouts == NULL || switches == NULL) {
-        goto failed;
+    if (root == NULL) {
+        return NULL;
     }
 
     if (gate_state_put(root, "format", json_string(GATE_STATE_FORMAT)) != 0
@@ -355,40 +444,37 @@ gate_state_from(const gate_state_t *s)
         goto failed;
     }
 
-    for (i = 0; i < s->nrollouts; i++) {
-        if (json_array_append_new(rollouts,
-                                  gate_state_from_rollout(&s->rollouts[i]))
-            != 0)
-        {
-            goto failed;
-        }
-    }
-
-    for (i = 0; i < s->nswitches; i++) {
-        if (json_array_append_new(switches,
-                                  gate_state_from_switch(&s->switches[i]))
-            != 0)
-        {
-            goto failed;
-        }
-    }
-
-    if (json_object_set(root, "rollouts", rollouts) != 0
-        || json_object_set(root, "switches", switches) != 0)
+    if (s->inc[0] != '\0'
+        && gate_state_put(root, "inc", gate_state_text(s->inc, 41)) != 0)
     {
         goto failed;
     }
 
-    json_decref(rollouts);
-    json_decref(switches);
+    if (gate_state_put_items(root, "rollouts", gate_state_from_rollout,
+                             s->rollouts, sizeof(gate_state_rollout_t),
+                             s->nrollouts)
+        != 0
+        || gate_state_put_items(root, "switches", gate_state_from_switch,
+                                s->switches, sizeof(gate_state_switch_t),
+                                s->nswitches)
+           != 0)
+    {
+        goto failed;
+    }
+
+    if (s->nmodes != 0
+        && gate_state_put_items(root, "modes", gate_state_from_mode, s->modes,
+                                sizeof(gate_state_mode_t), s->nmodes)
+           != 0)
+    {
+        goto failed;
+    }
 
     return root;
 
 failed:
 
     json_decref(root);
-    json_decref(rollouts);
-    json_decref(switches);
 
     return NULL;
 }
@@ -427,374 +513,4 @@ gate_state_dump(const json_t *root, size_t *len)
     *len = n + 1;
 
     return text;
-}
-
-
-static int
-gate_state_get_text(const json_t *o, const char *key, char *dst, size_t size)
-{
-    size_t         len;
-    const char    *s;
-    const json_t  *value;
-
-    value = json_object_get(o, key);
-
-    if (!json_is_string(value)) {
-        return -1;
-    }
-
-    s = json_string_value(value);
-    len = json_string_length(value);
-
-    if (len >= size || !gate_text_clean((const unsigned char *) s, len)) {
-        return -1;
-    }
-
-    memcpy(dst, s, len);
-    dst[len] = '\0';
-
-    return 0;
-}
-
-
-static int
-gate_state_get_int(const json_t *o, const char *key, json_int_t max,
-    json_int_t *n)
-{
-    json_int_t     x;
-    const json_t  *value;
-
-    value = json_object_get(o, key);
-
-    if (!json_is_integer(value)) {
-        return -1;
-    }
-
-    x = json_integer_value(value);
-
-    if (x < 0 || x > max) {
-        return -1;
-    }
-
-    *n = x;
-
-    return 0;
-}
-
-
-static int
-gate_state_get_uint(const json_t *o, const char *key, unsigned max,
-    unsigned *n)
-{
-    json_int_t  x;
-
-    if (gate_state_get_int(o, key, (json_int_t) max, &x) != 0) {
-        return -1;
-    }
-
-    *n = (unsigned) x;
-
-    return 0;
-}
-
-
-static int
-gate_state_get_pair(const json_t *o, const char *key, uint64_t v[2])
-{
-    char           c;
-    size_t         i, j;
-    const char    *s;
-    const json_t  *array, *item;
-
-    array = json_object_get(o, key);
-
-    if (!json_is_array(array) || json_array_size(array) != 2) {
-        return -1;
-    }
-
-    for (i = 0; i < 2; i++) {
-        item = json_array_get(array, i);
-
-        if (!json_is_string(item)
-            || json_string_length(item) != GATE_STATE_HEX_LEN)
-        {
-            return -1;
-        }
-
-        s = json_string_value(item);
-        v[i] = 0;
-
-        for (j = 0; j < GATE_STATE_HEX_LEN; j++) {
-            c = s[j];
-
-            if (c >= '0' && c <= '9') {
-                c = (char) (c - '0');
-
-            } else if (c >= 'a' && c <= 'f') {
-                c = (char) (c - 'a' + 10);
-
-            } else {
-                return -1;
-            }
-
-            v[i] = v[i] << 4 | (uint64_t) c;
-        }
-    }
-
-    return 0;
-}
-
-
-static int
-gate_state_get_origin(const json_t *o, int64_t *since, char source[16],
-    char actor[64])
-{
-    json_int_t  n;
-
-    if (gate_state_get_int(o, "since", GATE_PARSE_TIME_MAX, &n) != 0
-        || gate_state_get_text(o, "source", source, 16) != 0
-        || gate_state_get_text(o, "actor", actor, 64) != 0)
-    {
-        return -1;
-    }
-
-    *since = (int64_t) n;
-
-    return 0;
-}
-
-
-static int
-gate_state_get_record(const json_t *o, char **record)
-{
-    size_t         len;
-    const char    *s;
-    const json_t  *value;
-
-    value = json_object_get(o, "record");
-
-    if (value == NULL) {
-        *record = NULL;
-        return 0;
-    }
-
-    if (!json_is_string(value)) {
-        return -1;
-    }
-
-    s = json_string_value(value);
-    len = json_string_length(value);
-
-    if (!gate_state_record_ok(s, len)) {
-        return -1;
-    }
-
-    *record = strdup(s);
-
-    return (*record == NULL) ? -1 : 0;
-}
-
-
-static const char *
-gate_state_to_rollout(const json_t *o, void *item)
-{
-    int                    state;
-    char                   name[16];
-    json_int_t             epoch;
-    gate_state_rollout_t  *r;
-
-    r = item;
-
-    if (gate_state_get_text(o, "name", r->name, 65) != 0
-        || !gate_name_valid((unsigned char *) r->name, strlen(r->name))
-        || gate_state_get_text(o, "stable", r->stable, 65) != 0
-        || gate_state_get_text(o, "canary", r->canary, 65) != 0
-        || gate_state_get_text(o, "id", r->id, 129) != 0)
-    {
-        return "a rollout without a valid name, arms or id";
-    }
-
-    if (gate_state_get_text(o, "state", name, sizeof(name)) != 0) {
-        return "a rollout without a state";
-    }
-
-    state = gate_rollout_state_parse((unsigned char *) name, strlen(name));
-
-    if (state == -1) {
-        return "a rollout in an unknown state";
-    }
-
-    r->state = (unsigned) state;
-
-    if (gate_state_get_int(o, "epoch", UINT32_MAX, &epoch) != 0
-        || gate_state_get_uint(o, "step", GATE_STATE_STEP_MAX, &r->step) != 0
-        || gate_state_get_uint(o, "weight", GATE_WEIGHT_MAX, &r->weight) != 0
-        || gate_state_get_uint(o, "conf_weight", GATE_WEIGHT_MAX,
-                               &r->conf_weight) != 0
-        || gate_state_get_pair(o, "seed", r->seed) != 0)
-    {
-        return "a rollout with a number that is missing or out of range";
-    }
-
-    r->epoch = (uint32_t) epoch;
-
-    if (gate_state_get_text(o, "reason", r->reason, 128) != 0
-        || gate_state_get_origin(o, &r->since, r->source, r->actor) != 0)
-    {
-        return "a rollout without a valid reason or origin";
-    }
-
-    /* last, because it allocates */
-
-    if (gate_state_get_record(o, &r->record) != 0) {
-        return "a rollout with an invalid record";
-    }
-
-    return NULL;
-}
-
-
-static const char *
-gate_state_to_switch(const json_t *o, void *item)
-{
-    const json_t         *value;
-    gate_state_switch_t  *w;
-
-    w = item;
-
-    if (gate_state_get_text(o, "name", w->name, 65) != 0
-        || (w->name[0] != '\0'
-            && !gate_name_valid((unsigned char *) w->name, strlen(w->name))))
-    {
-        return "a switch without a valid name";
-    }
-
-    value = json_object_get(o, "value");
-
-    /* a stored end is absolute: "ttl" would begin anew with every restart */
-
-    if (json_object_get(value, "ttl") != NULL
-        || gate_switch_from_json(value, 0, &w->value) != GATE_SWITCH_OK)
-    {
-        return "a switch without a valid value";
-    }
-
-    if (gate_state_get_origin(o, &w->since, w->source, w->actor) != 0) {
-        return "a switch without a valid origin";
-    }
-
-    return NULL;
-}
-
-
-/*
- * Reads the member key into *n items of size bytes each, allocated here and,
- * also after an error, freed by gate_state_free().  An item begins with its
- * name, whatever its kind.
- */
-
-static const char *
-gate_state_items(const json_t *root, const char *key, size_t size,
-    gate_state_read_pt read, void **items, size_t *n)
-{
-    char          *item;
-    size_t         i, count;
-    json_t        *seen;
-    const char    *err;
-    const json_t  *array;
-
-    array = json_object_get(root, key);
-
-    if (!json_is_array(array)) {
-        return "not a complete state";
-    }
-
-    count = json_array_size(array);
-
-    if (count > GATE_STATE_ITEMS_MAX) {
-        return "too many rollouts or switches";
-    }
-
-    /* one at least, so that NULL means no memory and nothing else */
-
-    item = calloc(count + 1, size);
-    seen = json_object();
-    err = (item == NULL || seen == NULL) ? "out of memory" : NULL;
-
-    *items = item;
-
-    for (i = 0; i < count && err == NULL; i++, item += size) {
-
-        /* counted first, so that a failure frees what this one allocates */
-
-        *n = i + 1;
-
-        err = read(json_array_get(array, i), item);
-
-        if (err != NULL) {
-            break;
-        }
-
-        if (json_object_get(seen, item) != NULL) {
-            err = "two of one name";
-
-        } else if (json_object_set_new(seen, item, json_true()) != 0) {
-            err = "out of memory";
-        }
-    }
-
-    json_decref(seen);
-
-    return err;
-}
-
-
-static const char *
-gate_state_to(const json_t *root, gate_state_t *s)
-{
-    void          *rollouts, *switches;
-    json_int_t     version;
-    const char    *err;
-    const json_t  *format;
-
-    rollouts = NULL;
-    switches = NULL;
-
-    format = json_object_get(root, "format");
-
-    if (!json_is_string(format)
-        || strcmp(json_string_value(format), GATE_STATE_FORMAT) != 0)
-    {
-        return "not a state of nginx-gate";
-    }
-
-    if (gate_state_get_int(root, "version", INT64_MAX, &version) != 0
-        || version == 0)
-    {
-        return "no valid version";
-    }
-
-    if (version > GATE_STATE_VERSION) {
-        return "written by a newer version";
-    }
-
-    if (gate_state_get_pair(root, "secret", s->secret) != 0) {
-        return "no valid secret";
-    }
-
-    err = gate_state_items(root, "rollouts", sizeof(gate_state_rollout_t),
-                           gate_state_to_rollout, &rollouts, &s->nrollouts);
-
-    s->rollouts = rollouts;
-
-    if (err != NULL) {
-        return err;
-    }
-
-    err = gate_state_items(root, "switches", sizeof(gate_state_switch_t),
-                           gate_state_to_switch, &switches, &s->nswitches);
-
-    s->switches = switches;
-
-    return err;
 }

@@ -14,7 +14,9 @@
  * Invariants: what encode writes, decode reads back equal; encode refuses
  * what decode would refuse, so no unreadable file is ever written.  Names are
  * unique per kind.  Members that version 1 does not know are ignored; those
- * that it knows are required, except "record".
+ * that it knows are required, except "record" and what is there only because
+ * of Redis or a mode: "inc", "modes", "rev", "there", "dirty", "provisional",
+ * "opening", "flip_epoch".
  *
  * Ownership: decode allocates with malloc() what gate_state_free() frees;
  * encode returns text for gate_state_free_text().  Reading, fsync and rename
@@ -39,6 +41,8 @@
 #define GATE_STATE_RECORD_MAX   65536                /* bytes */
 #define GATE_STATE_ITEMS_MAX    4096                 /* of each kind */
 #define GATE_STATE_STEP_MAX     65535
+#define GATE_STATE_REV_MAX      9007199254740992LL   /* Redis counts so far */
+#define GATE_STATE_OPENING_MAX  7
 
 
 typedef enum {
@@ -48,6 +52,18 @@ typedef enum {
     GATE_PROMOTED,
     GATE_ROLLED_BACK
 } gate_rollout_state_e;
+
+
+/*
+ * What Redis knows of a value: the state is a cache that never overrides a
+ * living Redis, and this is what tells which of the two is newer.
+ */
+
+typedef struct {
+    uint64_t    rev;                   /* 0 .. GATE_STATE_REV_MAX */
+    unsigned    there;                 /* 0 or 1 */
+    unsigned    dirty;                 /* 0 or 1: waits to be pushed */
+} gate_state_known_t;
 
 
 typedef struct {
@@ -66,6 +82,11 @@ typedef struct {
     char        source[16];
     char        actor[64];
     char       *record;                /* JSON object, or NULL */
+
+    gate_state_known_t  known;
+    unsigned    provisional;           /* 0 or 1: no epoch of Redis's */
+    unsigned    opening;               /* 0 .. GATE_STATE_OPENING_MAX */
+    uint32_t    flip_epoch;            /* whose flip Redis knows of */
 } gate_state_rollout_t;
 
 
@@ -75,7 +96,18 @@ typedef struct {
     int64_t              since;        /* unix s, >= 0 */
     char                 source[16];
     char                 actor[64];
+    gate_state_known_t   known;
 } gate_state_switch_t;
+
+
+typedef struct {
+    char                 gate[16];     /* gate_name_valid() */
+    char                 mode[16];     /* the same */
+    int64_t              since;        /* unix s, >= 0 */
+    char                 source[16];
+    char                 actor[64];
+    gate_state_known_t   known;
+} gate_state_mode_t;
 
 
 typedef struct {
@@ -84,6 +116,9 @@ typedef struct {
     size_t                 nrollouts;
     gate_state_switch_t   *switches;
     size_t                 nswitches;
+    gate_state_mode_t     *modes;
+    size_t                 nmodes;
+    char                   inc[41];    /* of Redis's memory, or empty */
 } gate_state_t;
 
 

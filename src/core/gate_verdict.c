@@ -92,7 +92,15 @@ gate_test_log_evidence(const gate_test_t *t, uint64_t n, uint64_t k)
 int
 gate_test_over(const gate_test_t *t, uint64_t n, uint64_t k)
 {
-    double    excess, expected;
+    return gate_test_over_split(t, 1, n, k);
+}
+
+
+int
+gate_test_over_split(const gate_test_t *t, double split, uint64_t n,
+    uint64_t k)
+{
+    double    excess, expected, threshold;
 
     if (k > n) {
         k = n;
@@ -110,11 +118,17 @@ gate_test_over(const gate_test_t *t, uint64_t n, uint64_t k)
      * at most chi-square: a small excess is refused without a logarithm.
      */
 
-    if (excess * excess < t->log_threshold * expected * (1 - t->bound)) {
+    threshold = t->log_threshold;
+
+    if (excess * excess < threshold * expected * (1 - t->bound)) {
         return 0;
     }
 
-    return gate_test_log_evidence(t, n, k) >= t->log_threshold;
+    if (split > 1) {
+        threshold += log(split);
+    }
+
+    return gate_test_log_evidence(t, n, k) >= threshold;
 }
 
 

@@ -77,6 +77,13 @@ double gate_test_log_evidence(const gate_test_t *t, uint64_t n, uint64_t k);
 int gate_test_over(const gate_test_t *t, uint64_t n, uint64_t k);
 
 /*
+ * The same where several look at once and share what one alone may err: at
+ * the evidence for alpha / split.  split >= 1; anything else counts as 1.
+ */
+int gate_test_over_split(const gate_test_t *t, double split, uint64_t n,
+    uint64_t k);
+
+/*
  * The bare point estimate of the "exact" rules: 1 when n > 0 and k / n is
  * above bound, otherwise 0.  No protection against noise.
  */

@@ -32,6 +32,7 @@
 #define NGX_GATE_REDIS_TIMEOUT    1000     /* ms, of a command */
 #define NGX_GATE_REDIS_POLL       1000     /* ms */
 #define NGX_GATE_REDIS_PENDING    64       /* commands without a reply */
+#define NGX_GATE_REDIS_RESOLVE    5000     /* ms, without resolver_timeout */
 
 
 typedef enum {
@@ -43,6 +44,14 @@ typedef enum {
     NGX_GATE_SCRIPT_BEAT,
     NGX_GATE_SCRIPTS
 } ngx_gate_script_e;
+
+
+/* the addresses of a host; none where its name is to be resolved */
+
+typedef struct {
+    ngx_addr_t                *addr;
+    ngx_uint_t                 naddrs;
+} ngx_gate_redis_addrs_t;
 
 
 /* what gate_redis says; lives as long as its cycle */
@@ -63,9 +72,8 @@ typedef struct {
     ngx_msec_t                 poll;
     ngx_resolver_t            *resolver;   /* NULL: addresses, not names */
     ngx_msec_t                 resolver_timeout;
-    ngx_array_t                addrs;      /* by url.host: ngx_addr_t *, NULL
-                                              sockaddr where a name is to be
-                                              resolved */
+    ngx_array_t                addrs;      /* ngx_gate_redis_addrs_t, by
+                                              url.host, or of url.path */
 #if (NGX_SSL)
     ngx_ssl_t                 *ssl;        /* NULL: no TLS */
     ngx_str_t                  server_name;  /* to verify, or the host's */
@@ -125,6 +133,12 @@ ngx_int_t ngx_gate_redis_command(ngx_gate_redis_t *rs, ngx_uint_t argc,
 ngx_int_t ngx_gate_redis_script(ngx_gate_redis_t *rs,
     ngx_gate_script_e script, ngx_uint_t nkeys, ngx_uint_t argc,
     ngx_str_t *argv, ngx_gate_redis_reply_pt handler, void *data);
+
+/*
+ * Makes a password of what is in a file: one line, printable.  NGX_OK or
+ * NGX_ERROR.
+ */
+ngx_int_t ngx_gate_redis_password(ngx_str_t *text);
 
 /* The owner found something that only another connection can mend. */
 void ngx_gate_redis_reset(ngx_gate_redis_t *rs, ngx_gate_error_e error,

@@ -19,9 +19,11 @@
  *   ngx_http_gate_sticky.c        gate_sticky
  *   ngx_http_gate_variables.c
  *   ngx_http_gate_secret.c        files that only we may read
+ *   ngx_http_gate_redis.c         gate_redis
  *   ngx_http_gate_status.c, _metrics.c, _health.c           endpoints
- *   ngx_http_gate_api.c, _route.c, _actions.c, _drain.c     gate_api
- *   ngx_http_gate_json.c          a node as JSON
+ *   ngx_http_gate_api.c, _route.c, _actions.c, _mode.c, _letter.c,
+ *   _drain.c                      gate_api
+ *   ngx_http_gate_json.c, _fleet.c                          a node as JSON
  *   ngx_http_gate_out.c           text that grows
  */
 
@@ -293,6 +295,17 @@ ngx_int_t ngx_http_gate_add_arm_variable(ngx_conf_t *cf,
  */
 ngx_int_t ngx_http_gate_secret_read(ngx_conf_t *cf, ngx_str_t *path,
     size_t max, ngx_str_t *text);
+
+/* The group that workers will have. */
+ngx_gid_t ngx_http_gate_secret_gid(ngx_conf_t *cf);
+
+/* ngx_http_gate_redis.c */
+
+char *ngx_http_gate_redis(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* In postconfiguration, when it is known whether there is a resolver. */
+ngx_int_t ngx_http_gate_redis_init(ngx_conf_t *cf,
+    ngx_http_gate_main_conf_t *gmcf);
 
 /* Endpoints: setters of gate_status, gate_metrics, gate_health, gate_api. */
 

@@ -26,12 +26,8 @@
     "\"read_only\": boolean, \"reason\", \"actor\""
 
 
-static const char *ngx_http_gate_call_who(ngx_http_gate_call_t *call,
-    json_t *body, const char **reason);
 static const char *ngx_http_gate_call_text(json_t *body, const char *key,
     size_t max, const char **text);
-static ngx_uint_t ngx_http_gate_call_known(json_t *body,
-    const char *const *members);
 static ngx_int_t ngx_http_gate_switch_parse(json_t *body,
     gate_switch_value_t *v);
 static ngx_int_t ngx_http_gate_switch_apply(ngx_http_request_t *r,
@@ -40,8 +36,8 @@ static void ngx_http_gate_switch_words(char *words, gate_switch_value_t *v);
 static const char *ngx_http_gate_weight_parse(json_t *body,
     ngx_uint_t *weight);
 static void ngx_http_gate_rollout_words(char *words, uint64_t w);
-static ngx_int_t ngx_http_gate_rollout_refuse(ngx_http_request_t *r,
-    ngx_http_gate_call_t *call, const char *why);
+static ngx_int_t ngx_http_gate_rollout_apply(ngx_http_request_t *r,
+    ngx_http_gate_call_t *call, ngx_uint_t weight, const char *reason);
 
 
 static const char  *ngx_http_gate_switch_members[] = {
@@ -186,9 +182,21 @@ ngx_http_gate_switch_apply(ngx_http_request_t *r, ngx_http_gate_call_t *call,
     char                after[NGX_HTTP_GATE_WORDS_LEN];
     ngx_str_t           name;
     ngx_gate_node_t    *node;
+    ngx_gate_mail_t     letter;
     ngx_gate_switch_t  *s, copy;
 
     node = call->node;
+
+    if (node->redis) {
+        ngx_memzero(&letter, sizeof(ngx_gate_mail_t));
+
+        letter.kind = NGX_GATE_MAIL_SWITCH;
+        letter.sw = node->sw_map[call->sw];
+        letter.value = *v;
+
+        return ngx_http_gate_letter(r, call, &letter, reason);
+    }
+
     s = &node->sh->switches[node->sw_map[call->sw]];
 
     ngx_gate_switch_read(s, &copy);
@@ -239,16 +247,11 @@ ngx_int_t
 ngx_http_gate_call_rollout_do(ngx_http_request_t *r,
     ngx_http_gate_call_t *call, json_t *body)
 {
-    char                      before[NGX_HTTP_GATE_WORDS_LEN];
-    char                      after[NGX_HTTP_GATE_WORDS_LEN];
-    uint64_t                  w;
-    ngx_int_t                 rv;
     ngx_uint_t                weight;
-    const char               *wrong, *reason, *why;
-    ngx_gate_node_t          *node;
+    const char               *wrong, *reason;
+    ngx_gate_mail_t           letter;
     ngx_gate_rollout_conf_t  *rc;
 
-    node = call->node;
     rc = call->rollout;
     weight = 0;
 
@@ -275,6 +278,38 @@ ngx_http_gate_call_rollout_do(ngx_http_request_t *r,
         return ngx_http_gate_api_error(r, NGX_HTTP_BAD_REQUEST, wrong);
     }
 
+    if (call->node->redis == NULL) {
+        return ngx_http_gate_rollout_apply(r, call, weight, reason);
+    }
+
+    ngx_memzero(&letter, sizeof(ngx_gate_mail_t));
+
+    letter.kind = NGX_GATE_MAIL_ROLLOUT;
+    letter.action = call->action;
+    letter.weight = weight;
+
+    ngx_gate_text(letter.rollout, sizeof(letter.rollout), rc->name.data,
+                  rc->name.len);
+
+    return ngx_http_gate_letter(r, call, &letter, reason);
+}
+
+
+static ngx_int_t
+ngx_http_gate_rollout_apply(ngx_http_request_t *r,
+    ngx_http_gate_call_t *call, ngx_uint_t weight, const char *reason)
+{
+    char                      before[NGX_HTTP_GATE_WORDS_LEN];
+    char                      after[NGX_HTTP_GATE_WORDS_LEN];
+    uint64_t                  w;
+    ngx_int_t                 rv;
+    const char               *why;
+    ngx_gate_node_t          *node;
+    ngx_gate_rollout_conf_t  *rc;
+
+    node = call->node;
+    rc = call->rollout;
+
     ngx_http_gate_rollout_words(before, ngx_gate_load(&rc->sh->word));
 
     why = "it cannot be done now";
@@ -283,7 +318,7 @@ ngx_http_gate_call_rollout_do(ngx_http_request_t *r,
                              call->actor, reason, &why);
 
     if (rv == NGX_DECLINED) {
-        return ngx_http_gate_rollout_refuse(r, call, why);
+        return ngx_http_gate_call_refuse(r, call, why);
     }
 
     if (rv != NGX_OK) {
@@ -368,31 +403,12 @@ ngx_http_gate_rollout_words(char *words, uint64_t w)
 }
 
 
-static ngx_int_t
-ngx_http_gate_rollout_refuse(ngx_http_request_t *r,
-    ngx_http_gate_call_t *call, const char *why)
-{
-    json_t    *o;
-    uint64_t   w;
-
-    w = ngx_gate_load(&call->rollout->sh->word);
-
-    o = json_object();
-
-    ngx_http_gate_json_set(o, "detail", json_string(why));
-    ngx_http_gate_json_set(o, "state",
-                json_string(gate_rollout_state_name(ngx_gate_word_state(w))));
-
-    return ngx_http_gate_send_json(r, NGX_HTTP_CONFLICT, o);
-}
-
-
 /*
  * Whether it is an object of these members and no others: a misspelt "on"
  * must not close a site.
  */
 
-static ngx_uint_t
+ngx_uint_t
 ngx_http_gate_call_known(json_t *body, const char *const *members)
 {
     json_t             *value;
@@ -422,7 +438,7 @@ ngx_http_gate_call_known(json_t *body, const char *const *members)
 
 /* Reads "reason" and "actor"; NULL, or what is wrong with them. */
 
-static const char *
+const char *
 ngx_http_gate_call_who(ngx_http_gate_call_t *call, json_t *body,
     const char **reason)
 {

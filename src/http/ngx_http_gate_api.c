@@ -182,6 +182,10 @@ ngx_http_gate_api_cleanup(void *data)
     if (call->event.timer_set) {
         ngx_del_timer(&call->event);
     }
+
+    if (call->letter) {
+        (void) ngx_gate_mail_drop(call->node, call->letter);
+    }
 }
 
 

@@ -8,8 +8,7 @@
  * The call that waits until nobody is in flight any more.
  *
  * It looks again every few milliseconds, because the counts live in other
- * processes, which cannot wake us.  The timer is not cancelable: a worker
- * that shuts down answers with what it sees and does not just hang up.
+ * processes, which cannot wake us.
  */
 
 
@@ -36,11 +35,9 @@ ngx_int_t
 ngx_http_gate_call_drain(ngx_http_request_t *r, ngx_http_gate_call_t *call,
     json_t *body)
 {
-    uint64_t              msec;
-    ngx_int_t             rc;
-    ngx_str_t             value;
-    ngx_connection_t     *c;
-    ngx_gate_inflight_t   sum;
+    uint64_t             msec;
+    ngx_str_t            value;
+    ngx_gate_inflight_t  sum;
 
     msec = NGX_HTTP_GATE_DRAIN_TIMEOUT;
 
@@ -60,38 +57,8 @@ ngx_http_gate_call_drain(ngx_http_request_t *r, ngx_http_gate_call_t *call,
         return ngx_http_gate_drain_answer(r, call, &sum);
     }
 
-    rc = ngx_http_discard_request_body(r);
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    c = r->connection;
-
-    call->event.handler = ngx_http_gate_drain_handler;
-    call->event.data = call;
-    call->event.log = c->log;
-
-    if (!r->discard_body) {
-
-        /* a client that hangs up ends the wait */
-
-        if (c->read->ready) {
-            ngx_post_event(c->read, &ngx_posted_events);
-
-        } else if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        r->read_event_handler = ngx_http_test_reading;
-    }
-
-    r->write_event_handler = ngx_http_request_empty_handler;
-
-    r->main->count++;
-
-    ngx_add_timer(&call->event, NGX_HTTP_GATE_DRAIN_POLL);
-
-    return NGX_DONE;
+    return ngx_http_gate_call_wait(r, call, ngx_http_gate_drain_handler,
+                                   NGX_HTTP_GATE_DRAIN_POLL);
 }
 
 

@@ -18,6 +18,7 @@
 
 
 static ngx_int_t ngx_http_gate_health_handler(ngx_http_request_t *r);
+static void ngx_http_gate_health_redis(json_t *o, ngx_gate_node_t *node);
 static ngx_uint_t ngx_http_gate_health_closed(ngx_gate_node_t *node,
     ngx_uint_t i, ngx_uint_t *retry_after);
 
@@ -68,10 +69,36 @@ ngx_http_gate_health_handler(ngx_http_request_t *r)
                                                     ngx_cycle->hostname.len));
     ngx_http_gate_json_bool(o, "maintenance", on);
     ngx_http_gate_json_bool(o, "agent", ngx_http_gate_agent_alive(node->sh));
+    ngx_http_gate_health_redis(o, node);
 
     return ngx_http_gate_send_json(r, closed ? NGX_HTTP_SERVICE_UNAVAILABLE
                                              : NGX_HTTP_OK,
                                    o);
+}
+
+
+/*
+ * The agent asks Redis at least once a second.  Without it the gate works
+ * alone, so it is no reason to send anybody elsewhere.
+ */
+
+static void
+ngx_http_gate_health_redis(json_t *o, ngx_gate_node_t *node)
+{
+    int64_t  age;
+
+    if (node->redis == NULL) {
+        ngx_http_gate_json_set(o, "redis", json_null());
+        return;
+    }
+
+    age = ngx_http_gate_redis_age(node);
+
+    ngx_http_gate_json_set(o, "redis",
+                           json_string(ngx_http_gate_redis_alive(node)
+                                       ? "ok" : "away"));
+    ngx_http_gate_json_set(o, "redis_age_ms", age < 0 ? json_null()
+                                                      : json_integer(age));
 }
 
 

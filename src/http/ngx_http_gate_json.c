@@ -19,19 +19,21 @@
 
 
 static void ngx_http_gate_view_add(ngx_gate_arm_t *to, ngx_gate_arm_t *from);
+static void ngx_http_gate_view_fleet(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_http_gate_view_t *view);
+static void ngx_http_gate_view_vector(ngx_gate_arm_t *to, uint64_t *v);
 static json_t *ngx_http_gate_json_number(double v);
 static json_t *ngx_http_gate_json_percent(ngx_uint_t weight);
 static void ngx_http_gate_json_value(json_t *o, gate_switch_value_t *v);
 static json_t *ngx_http_gate_json_kind(ngx_gate_arm_t *a, ngx_uint_t kind);
-static void ngx_http_gate_json_counts(json_t *o, ngx_gate_arm_t *a);
 static json_t *ngx_http_gate_json_totals(ngx_http_gate_view_t *view);
 static json_t *ngx_http_gate_json_arm(ngx_str_t *name,
     ngx_http_gate_view_t *view, ngx_uint_t arm);
 static json_t *ngx_http_gate_json_share(ngx_http_gate_view_t *view);
 static json_t *ngx_http_gate_json_rule(ngx_gate_rule_t *rule,
     ngx_gate_look_t *look);
-static void ngx_http_gate_json_rules(json_t *o, ngx_gate_rollout_conf_t *rc,
-    uint64_t w);
+static void ngx_http_gate_json_rules(json_t *o, ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, uint64_t w);
 static json_t *ngx_http_gate_json_record(ngx_http_gate_view_t *view);
 static void ngx_http_gate_json_state(json_t *o, ngx_gate_rollout_conf_t *rc,
     ngx_http_gate_view_t *view);
@@ -88,7 +90,60 @@ ngx_http_gate_view(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
         }
     }
 
+    ngx_http_gate_view_fleet(node, rc, view);
+
     ngx_shmtx_unlock(&node->shpool->mutex);
+}
+
+
+/* Under the mutex, for the block must not be taken for another step. */
+
+static void
+ngx_http_gate_view_fleet(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
+    ngx_http_gate_view_t *view)
+{
+    ngx_uint_t           i;
+    ngx_gate_rollout_t  *ro;
+
+    ro = rc->sh;
+
+    view->known = ro->known;
+    view->provisional = ro->provisional;
+    view->opening = ro->opening;
+    view->foreign = ro->foreign;
+    view->members = ngx_gate_peek(&ro->fleet_members);
+    view->synced = ngx_gate_peek(&ro->remote.synced);
+
+    view->told = (ngx_gate_vector_fleet(node, rc,
+                                    ngx_gate_evidence_block(ro, view->word),
+                                    view->fleet)
+                  == NGX_OK);
+
+    for (i = 0; i < NGX_GATE_ARMS; i++) {
+        view->acked[i] = ngx_gate_peek(&ro->acked_total[i
+                                                   * NGX_GATE_VECTOR_ARM]);
+
+        ngx_http_gate_view_vector(&view->fleet_total[i],
+                                  &ro->fleet_total[i * NGX_GATE_VECTOR_ARM]);
+    }
+}
+
+
+static void
+ngx_http_gate_view_vector(ngx_gate_arm_t *to, uint64_t *v)
+{
+    ngx_uint_t  i;
+
+    to->requests = ngx_gate_peek(&v[NGX_GATE_VECTOR_REQUESTS]);
+    to->begun = ngx_gate_peek(&v[NGX_GATE_VECTOR_BEGUN]);
+    to->unavailable = ngx_gate_peek(&v[NGX_GATE_VECTOR_UNAVAILABLE]);
+    to->broken = ngx_gate_peek(&v[NGX_GATE_VECTOR_BROKEN]);
+    to->censored = ngx_gate_peek(&v[NGX_GATE_VECTOR_CENSORED]);
+
+    for (i = 0; i < NGX_GATE_KINDS; i++) {
+        to->attempts[i] = ngx_gate_peek(&v[NGX_GATE_VECTOR_ATTEMPTS + i]);
+        to->failures[i] = ngx_gate_peek(&v[NGX_GATE_VECTOR_FAILURES + i]);
+    }
 }
 
 
@@ -256,6 +311,7 @@ ngx_http_gate_json_switch(ngx_gate_node_t *node, ngx_uint_t i)
     ngx_http_gate_json_set(o, "since", ngx_http_gate_json_time(s.since));
     ngx_http_gate_json_set(o, "actor",
                 ngx_http_gate_json_text(file ? "" : s.control_actor));
+    ngx_http_gate_json_known(o, &s.known);
     ngx_http_gate_json_set(o, "control",
                 s.control_since ? gate_switch_to_json(&s.control)
                                 : json_null());
@@ -332,7 +388,7 @@ ngx_http_gate_json_kind(ngx_gate_arm_t *a, ngx_uint_t kind)
 }
 
 
-static void
+void
 ngx_http_gate_json_counts(json_t *o, ngx_gate_arm_t *a)
 {
     double  attempts, failures;
@@ -375,16 +431,12 @@ ngx_http_gate_json_totals(ngx_http_gate_view_t *view)
 }
 
 
-static json_t *
-ngx_http_gate_json_arm(ngx_str_t *name, ngx_http_gate_view_t *view,
-    ngx_uint_t arm)
+void
+ngx_http_gate_json_quantiles(json_t *o, ngx_gate_arm_t *a)
 {
-    double               v;
-    json_t              *o, *breaker;
-    uint64_t             total;
-    ngx_uint_t           i;
-    ngx_gate_arm_t      *a;
-    ngx_gate_breaker_t  *b;
+    double      v;
+    uint64_t    total;
+    ngx_uint_t  i;
 
     static const struct {
         const char  *key;
@@ -394,16 +446,6 @@ ngx_http_gate_json_arm(ngx_str_t *name, ngx_http_gate_view_t *view,
         { "p95_ms", 0.95 },
         { "p99_ms", 0.99 }
     };
-
-    a = &view->block.arm[arm];
-    b = &view->breaker[arm];
-
-    o = json_object();
-
-    ngx_http_gate_json_set(o, "upstream",
-                           ngx_http_gate_json_bytes(name->data, name->len));
-
-    ngx_http_gate_json_counts(o, a);
 
     total = 0;
 
@@ -417,6 +459,27 @@ ngx_http_gate_json_arm(ngx_str_t *name, ngx_http_gate_view_t *view,
         ngx_http_gate_json_set(o, quantiles[i].key,
                                ngx_http_gate_json_number(v));
     }
+}
+
+
+static json_t *
+ngx_http_gate_json_arm(ngx_str_t *name, ngx_http_gate_view_t *view,
+    ngx_uint_t arm)
+{
+    json_t              *o, *breaker;
+    ngx_gate_arm_t      *a;
+    ngx_gate_breaker_t  *b;
+
+    a = &view->block.arm[arm];
+    b = &view->breaker[arm];
+
+    o = json_object();
+
+    ngx_http_gate_json_set(o, "upstream",
+                           ngx_http_gate_json_bytes(name->data, name->len));
+
+    ngx_http_gate_json_counts(o, a);
+    ngx_http_gate_json_quantiles(o, a);
 
     breaker = json_object();
 
@@ -480,9 +543,10 @@ ngx_http_gate_json_rule(ngx_gate_rule_t *rule, ngx_gate_look_t *look)
 
 
 static void
-ngx_http_gate_json_rules(json_t *o, ngx_gate_rollout_conf_t *rc, uint64_t w)
+ngx_http_gate_json_rules(json_t *o, ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, uint64_t w)
 {
-    json_t            *list;
+    json_t            *list, *rule;
     ngx_uint_t         i, fail, enough, cause;
     ngx_gate_look_t    look;
     ngx_gate_block_t  *b;
@@ -502,13 +566,19 @@ ngx_http_gate_json_rules(json_t *o, ngx_gate_rollout_conf_t *rc, uint64_t w)
     list = json_array();
 
     for (i = 0; i < rc->nrules; i++) {
-        ngx_gate_verdict_look(rc, i, b, &look);
+        ngx_gate_verdict_show(node, rc, i, b, &look);
 
         fail |= look.over;
         enough &= look.enough;
 
-        (void) json_array_append_new(list,
-                              ngx_http_gate_json_rule(&rc->rules[i], &look));
+        rule = ngx_http_gate_json_rule(&rc->rules[i], &look);
+
+        if (node->redis) {
+            ngx_http_gate_json_set(rule, "scope",
+                                   json_string(ngx_gate_scope_name(&look)));
+        }
+
+        (void) json_array_append_new(list, rule);
     }
 
     ngx_http_gate_json_set(o, "rules", list);
@@ -559,6 +629,10 @@ ngx_http_gate_json_state(json_t *o, ngx_gate_rollout_conf_t *rc,
     ngx_http_gate_json_set(o, "source",
                            ngx_http_gate_json_text(view->source));
     ngx_http_gate_json_set(o, "actor", ngx_http_gate_json_text(view->actor));
+    ngx_http_gate_json_known(o, &view->known);
+    ngx_http_gate_json_bool(o, "provisional", view->provisional);
+    ngx_http_gate_json_bool(o, "opening", view->opening);
+    ngx_http_gate_json_bool(o, "foreign", view->foreign);
 
     ngx_http_gate_json_set(o, "weight",
                 ngx_http_gate_json_percent(ngx_gate_word_weight(w)));
@@ -594,8 +668,10 @@ ngx_http_gate_json_rollout(ngx_gate_node_t *node,
     ngx_http_gate_json_int(o, "fallbacks", view.block.fallbacks);
     ngx_http_gate_json_set(o, "totals", ngx_http_gate_json_totals(&view));
     ngx_http_gate_json_int(o, "flips_total", view.flips);
+    ngx_http_gate_json_set(o, "fleet",
+                           ngx_http_gate_json_members(node, &view));
 
-    ngx_http_gate_json_rules(o, rc, view.word);
+    ngx_http_gate_json_rules(o, node, rc, view.word);
 
     ngx_http_gate_json_set(o, "last_record", ngx_http_gate_json_record(&view));
 

@@ -50,6 +50,19 @@ typedef struct {
     char                   actor[NGX_GATE_ACTOR_LEN];
     uint32_t               record_len;
     char                   record[NGX_GATE_RECORD_LEN];
+
+    /* what all nodes counted in this step, if somebody told us, and ever
+       ("hist" is not used), and how much of this node's Redis has confirmed */
+    ngx_uint_t             told;
+    ngx_gate_arm_t         fleet[NGX_GATE_ARMS];
+    ngx_gate_arm_t         fleet_total[NGX_GATE_ARMS];
+    uint64_t               acked[NGX_GATE_ARMS];     /* requests */
+    uint64_t               synced;         /* monotonic ms, 0 never */
+    uint32_t               members;
+    uint32_t               provisional;
+    uint32_t               opening;
+    uint32_t               foreign;
+    ngx_gate_known_t       known;
 } ngx_http_gate_view_t;
 
 
@@ -73,6 +86,12 @@ json_t *ngx_http_gate_json_switch(ngx_gate_node_t *node, ngx_uint_t i);
 json_t *ngx_http_gate_json_rollout(ngx_gate_node_t *node,
     ngx_gate_rollout_conf_t *rc);
 
+/* Requests, attempts and failures of an arm as members of o. */
+void ngx_http_gate_json_counts(json_t *o, ngx_gate_arm_t *a);
+
+/* And its percentiles. */
+void ngx_http_gate_json_quantiles(json_t *o, ngx_gate_arm_t *a);
+
 /* A string of any bytes: what is not UTF-8 becomes question marks. */
 json_t *ngx_http_gate_json_bytes(const u_char *p, size_t len);
 
@@ -84,6 +103,36 @@ json_t *ngx_http_gate_json_time(int64_t msec);
 
 /* unix ms as RFC 3339 text, not NUL-terminated; returns its end. */
 u_char *ngx_http_gate_time(u_char *p, int64_t msec);
+
+
+/* ngx_http_gate_fleet.c */
+
+#define NGX_HTTP_GATE_REDIS_MSEC  3000    /* without a reply: it is away */
+
+/* by ngx_gate_error_e */
+extern const char  *ngx_http_gate_errors[NGX_GATE_ERRORS];
+
+json_t *ngx_http_gate_json_modes(ngx_gate_node_t *node);
+json_t *ngx_http_gate_json_mode(ngx_gate_node_t *node, ngx_uint_t gate);
+
+/* Redis and the fleet; null without gate_redis. */
+json_t *ngx_http_gate_json_redis(ngx_gate_node_t *node);
+json_t *ngx_http_gate_json_fleet(ngx_gate_node_t *node);
+json_t *ngx_http_gate_json_members(ngx_gate_node_t *node,
+    ngx_http_gate_view_t *view);
+
+/* What Redis knows of a value, as members of o. */
+void ngx_http_gate_json_known(json_t *o, ngx_gate_known_t *known);
+
+/* Whether Redis answered within the last seconds; how long ago, -1 never. */
+ngx_uint_t ngx_http_gate_redis_alive(ngx_gate_node_t *node);
+int64_t ngx_http_gate_redis_age(ngx_gate_node_t *node);
+
+/* Nodes of the fleet that were heard of just now, this one too. */
+ngx_uint_t ngx_http_gate_fleet_alive(ngx_gate_node_t *node);
+
+/* Requests counted here that Redis has not confirmed. */
+uint64_t ngx_http_gate_unsent(ngx_http_gate_view_t *view);
 
 
 /* ngx_http_gate_status.c */

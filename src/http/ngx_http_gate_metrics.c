@@ -54,6 +54,9 @@ static ngx_int_t ngx_http_gate_metrics_collect(ngx_http_gate_metrics_t *m,
 static ngx_int_t ngx_http_gate_metrics_label(ngx_pool_t *pool,
     ngx_str_t *name, ngx_str_t *label);
 static void ngx_http_gate_metrics_node(ngx_http_gate_metrics_t *m);
+static void ngx_http_gate_metrics_modes(ngx_http_gate_metrics_t *m);
+static void ngx_http_gate_metrics_redis(ngx_http_gate_metrics_t *m);
+static void ngx_http_gate_metrics_rtt(ngx_http_gate_metrics_t *m);
 static void ngx_http_gate_metrics_switches(ngx_http_gate_metrics_t *m);
 static void ngx_http_gate_metrics_switch(ngx_http_gate_out_t *out,
     const char *name, ngx_http_gate_switch_row_t *s, const char *what,
@@ -117,6 +120,13 @@ ngx_http_gate_metrics_handler(ngx_http_request_t *r)
     }
 
     ngx_http_gate_metrics_node(&m);
+    ngx_http_gate_metrics_modes(&m);
+
+    if (m.node->redis) {
+        ngx_http_gate_metrics_redis(&m);
+        ngx_http_gate_metrics_rtt(&m);
+    }
+
     ngx_http_gate_metrics_switches(&m);
     ngx_http_gate_metrics_states(&m);
     ngx_http_gate_metrics_attempts(&m);
@@ -265,6 +275,139 @@ ngx_http_gate_metrics_node(ngx_http_gate_metrics_t *m)
 
 
 static void
+ngx_http_gate_metrics_modes(ngx_http_gate_metrics_t *m)
+{
+    uint64_t     value;
+    ngx_uint_t   i, n;
+
+    ngx_http_gate_family(&m->out, "mode", "gauge",
+                         "1 for the mode that the gate is in.");
+
+    for (i = 0; i < NGX_GATE_MODES; i++) {
+        value = ngx_gate_mode(m->node->sh, i);
+
+        for (n = NGX_GATE_MODE_ENFORCE; n <= NGX_GATE_MODE_OFF; n++) {
+            ngx_http_gate_print(&m->out, "nginx_gate_mode{gate=\"%s\","
+                                "mode=\"%s\"} %d\n",
+                                ngx_gate_mode_gate_name(i),
+                                ngx_gate_mode_name(n), n == value);
+        }
+    }
+}
+
+
+static void
+ngx_http_gate_metrics_redis(ngx_http_gate_metrics_t *m)
+{
+    uint64_t              unsent, joined;
+    ngx_uint_t            i;
+    ngx_gate_fleet_t     *f;
+    ngx_http_gate_out_t  *out;
+
+    f = &m->node->sh->fleet;
+    out = &m->out;
+
+    joined = (ngx_gate_peek(&f->joined) != 0);
+    unsent = 0;
+
+    for (i = 0; i < m->nrollouts; i++) {
+        unsent += ngx_http_gate_unsent(&m->rollouts[i].view);
+    }
+
+    const struct {
+        const char  *name;
+        const char  *type;
+        const char  *help;
+        uint64_t     n;
+    } family[] = {
+        { "redis_up", "gauge", "Whether Redis answered just now.",
+          ngx_http_gate_redis_alive(m->node) },
+        { "redis_joined", "gauge",
+          "Whether all that Redis has was read since it is connected.",
+          joined },
+        { "redis_commands_total", "counter", "Commands sent to Redis.",
+          ngx_gate_peek(&f->commands_total) },
+        { "redis_connects_total", "counter",
+          "Times a session with Redis came about.",
+          ngx_gate_peek(&f->connects_total) },
+        { "redis_reconnects_total", "counter",
+          "Times it came about again.",
+          ngx_gate_peek(&f->reconnects_total) },
+        { "redis_pushes_total", "counter",
+          "Times Redis told that a control key changed.",
+          ngx_gate_peek(&f->pushes_total) },
+        { "redis_polls_total", "counter",
+          "Times the control keys were read without being told.",
+          ngx_gate_peek(&f->polls_total) },
+        { "redis_poll_finds_total", "counter",
+          "Changes of control keys that only such a reading found.",
+          ngx_gate_peek(&f->poll_finds_total) },
+        { "redis_syncs_total", "counter",
+          "Times counts were exchanged with the fleet.",
+          ngx_gate_peek(&f->syncs_total) },
+        { "redis_losses_total", "counter",
+          "Times Redis was found to have forgotten something.",
+          ngx_gate_peek(&f->losses_total) },
+        { "redis_unsent_requests", "gauge",
+          "Requests counted here that Redis has not confirmed.", unsent },
+        { "fleet_nodes", "gauge",
+          "Nodes of the fleet that were heard of just now, this one too.",
+          ngx_http_gate_fleet_alive(m->node) }
+    };
+
+    for (i = 0; i < sizeof(family) / sizeof(family[0]); i++) {
+        ngx_http_gate_family(out, family[i].name, family[i].type,
+                             family[i].help);
+        ngx_http_gate_print(out, "nginx_gate_%s %uL\n", family[i].name,
+                            family[i].n);
+    }
+
+    ngx_http_gate_family(out, "redis_errors_total", "counter",
+                         "What went wrong with Redis.");
+
+    for (i = 0; i < NGX_GATE_ERRORS; i++) {
+        ngx_http_gate_print(out, "nginx_gate_redis_errors_total"
+                            "{kind=\"%s\"} %uL\n", ngx_http_gate_errors[i],
+                            ngx_gate_peek(&f->errors_total[i]));
+    }
+}
+
+
+static void
+ngx_http_gate_metrics_rtt(ngx_http_gate_metrics_t *m)
+{
+    uint64_t              n;
+    ngx_uint_t            i, bound;
+    ngx_gate_fleet_t     *f;
+    ngx_http_gate_out_t  *out;
+
+    f = &m->node->sh->fleet;
+    out = &m->out;
+    n = 0;
+
+    ngx_http_gate_family(out, "redis_rtt_seconds", "histogram",
+                         "Time from a command to its reply.");
+
+    for (i = 0; i < NGX_GATE_RTT_BUCKETS - 1; i++) {
+        n += ngx_gate_peek(&f->rtt_count[i]);
+        bound = (ngx_uint_t) 64 << i;
+
+        ngx_http_gate_print(out, "nginx_gate_redis_rtt_seconds_bucket"
+                            "{le=\"%ui.%06ui\"} %uL\n",
+                            bound / 1000000, bound % 1000000, n);
+    }
+
+    n += ngx_gate_peek(&f->rtt_count[i]);
+
+    ngx_http_gate_print(out, "nginx_gate_redis_rtt_seconds_bucket"
+                        "{le=\"+Inf\"} %uL\n", n);
+    ngx_http_gate_print(out, "nginx_gate_redis_rtt_seconds_sum %.6f\n",
+                        (double) ngx_gate_peek(&f->rtt_sum) / 1000000);
+    ngx_http_gate_print(out, "nginx_gate_redis_rtt_seconds_count %uL\n", n);
+}
+
+
+static void
 ngx_http_gate_metrics_switches(ngx_http_gate_metrics_t *m)
 {
     ngx_uint_t                   i;
@@ -301,6 +444,17 @@ ngx_http_gate_metrics_switches(ngx_http_gate_metrics_t *m)
                                      s->sum.bypassed_total);
         ngx_http_gate_metrics_switch(out, name, s, "decision=\"refused\"",
                                      ngx_gate_peek(&s->sh->refused_total));
+    }
+
+    ngx_http_gate_family(out, "maintenance_observed_total", "counter",
+                         "Requests that got in only because of the mode.");
+
+    for (i = 0; i < m->nswitches; i++) {
+        s = &m->switches[i];
+
+        ngx_http_gate_print(out, "nginx_gate_maintenance_observed_total"
+                            "{switch=\"%V\"} %uL\n", &s->label,
+                            ngx_gate_peek(&s->sh->observed_total));
     }
 
     name = "in_flight_requests";

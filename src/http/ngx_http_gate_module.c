@@ -46,6 +46,13 @@ static ngx_command_t  ngx_http_gate_commands[] = {
       offsetof(ngx_http_gate_main_conf_t, node.state),
       NULL },
 
+    { ngx_string("gate_redis"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_gate_redis,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("gate_maintenance"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_gate_maintenance,
@@ -467,7 +474,9 @@ ngx_http_gate_init(ngx_conf_t *cf)
 
     gmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_gate_module);
 
-    if (ngx_http_gate_canary_check(cf, gmcf) != NGX_OK) {
+    if (ngx_http_gate_canary_check(cf, gmcf) != NGX_OK
+        || ngx_http_gate_redis_init(cf, gmcf) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 

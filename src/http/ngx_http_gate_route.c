@@ -11,6 +11,7 @@
  *     maintenance[/<switch>[/drain]]
  *     drain
  *     canary[/<upstream>[/<action>]]       "rollouts" is the same
+ *     modes[/<gate>]
  *
  * Whoever mistypes a name is told the names that there are.
  */
@@ -30,6 +31,8 @@ static json_t *ngx_http_gate_route_rollout(ngx_http_gate_call_t *call,
     ngx_str_t *segment, ngx_uint_t n);
 static json_t *ngx_http_gate_route_action(ngx_http_gate_call_t *call,
     ngx_str_t *name);
+static json_t *ngx_http_gate_route_mode(ngx_http_gate_call_t *call,
+    ngx_str_t *segment, ngx_uint_t n);
 static ngx_uint_t ngx_http_gate_route_is(ngx_str_t *segment, const char *word);
 static json_t *ngx_http_gate_route_missing(const char *what, ngx_str_t *name,
     const char *key, json_t *list);
@@ -64,13 +67,17 @@ ngx_http_gate_route(ngx_http_request_t *r, ngx_http_gate_call_t *call)
         {
             return ngx_http_gate_route_rollout(call, segment, n);
         }
+
+        if (n < 3 && ngx_http_gate_route_is(segment, "modes")) {
+            return ngx_http_gate_route_mode(call, segment, n);
+        }
     }
 
     return ngx_http_gate_route_missing("path", &r->uri, "paths",
-                json_pack("[s, s, s, s, s, s, s]", "status", "maintenance",
+                json_pack("[s, s, s, s, s, s, s, s]", "status", "maintenance",
                           "maintenance/<switch>", "drain",
                           "maintenance/<switch>/drain", "canary/<upstream>",
-                          "canary/<upstream>/<action>"));
+                          "canary/<upstream>/<action>", "modes/<gate>"));
 }
 
 
@@ -253,6 +260,42 @@ ngx_http_gate_route_action(ngx_http_gate_call_t *call, ngx_str_t *name)
     }
 
     json_decref(list);
+
+    return NULL;
+}
+
+
+static json_t *
+ngx_http_gate_route_mode(ngx_http_gate_call_t *call, ngx_str_t *segment,
+    ngx_uint_t n)
+{
+    json_t      *list;
+    ngx_int_t    gate;
+    ngx_uint_t   i;
+
+    if (n == 1) {
+        call->get = ngx_http_gate_call_modes;
+        return NULL;
+    }
+
+    gate = ngx_gate_mode_gate(segment[1].data, segment[1].len);
+
+    if (gate == NGX_ERROR) {
+        list = json_array();
+
+        for (i = 0; i < NGX_GATE_MODES; i++) {
+            (void) json_array_append_new(list,
+                                   json_string(ngx_gate_mode_gate_name(i)));
+        }
+
+        return ngx_http_gate_route_missing("gate", &segment[1], "gates",
+                                           list);
+    }
+
+    call->gate = gate;
+    call->get = ngx_http_gate_call_mode;
+    call->post = ngx_http_gate_call_mode_set;
+    call->del = ngx_http_gate_call_mode_off;
 
     return NULL;
 }

@@ -32,7 +32,6 @@
 #define NGX_HTTP_GATE_TOKEN_NAME_MAX  32
 
 
-static ngx_gid_t ngx_http_gate_secret_gid(ngx_conf_t *cf);
 static ngx_int_t ngx_http_gate_secret_load(ngx_str_t *path, ngx_gid_t gid,
     size_t max, ngx_pool_t *pool, ngx_str_t *text, ngx_file_info_t *fi,
     const char **why);
@@ -85,7 +84,7 @@ ngx_http_gate_secret_read(ngx_conf_t *cf, ngx_str_t *path, size_t max,
 }
 
 
-static ngx_gid_t
+ngx_gid_t
 ngx_http_gate_secret_gid(ngx_conf_t *cf)
 {
     struct group     *grp;

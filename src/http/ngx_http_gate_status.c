@@ -73,6 +73,9 @@ ngx_http_gate_json_status(ngx_gate_node_t *node)
     ngx_http_gate_json_set(o, "state_store", ngx_http_gate_json_store(node));
     ngx_http_gate_json_set(o, "files", ngx_http_gate_json_files(node));
     ngx_http_gate_json_set(o, "workers", ngx_http_gate_json_workers(sh));
+    ngx_http_gate_json_set(o, "redis", ngx_http_gate_json_redis(node));
+    ngx_http_gate_json_set(o, "fleet", ngx_http_gate_json_fleet(node));
+    ngx_http_gate_json_set(o, "modes", ngx_http_gate_json_modes(node));
     ngx_http_gate_json_set(o, "maintenance",
                            ngx_http_gate_json_switches(node));
     ngx_http_gate_json_set(o, "rollouts", ngx_http_gate_json_rollouts(node));

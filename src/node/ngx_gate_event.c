@@ -18,11 +18,16 @@
 
 
 static char *ngx_gate_event_text(json_t *root, size_t *len);
+static ngx_uint_t ngx_gate_event_scope(ngx_gate_rollout_t *ro, uint64_t w);
 static json_t *ngx_gate_event_json(ngx_gate_node_t *node,
-    ngx_gate_rollout_conf_t *rc, uint64_t w);
+    ngx_gate_rollout_conf_t *rc, uint64_t w, const char *event,
+    ngx_uint_t cause, ngx_uint_t scope);
 static json_t *ngx_gate_event_arm(ngx_gate_arm_t *arm);
-static void ngx_gate_event_rule(json_t *root, ngx_gate_rollout_conf_t *rc,
-    ngx_gate_block_t *b, ngx_uint_t cause);
+static void ngx_gate_event_rule(json_t *root, ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b, ngx_uint_t cause,
+    ngx_uint_t scope);
+static void ngx_gate_event_fleet(json_t *root, ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b);
 static void ngx_gate_event_numbers(json_t *root, ngx_gate_block_t *b);
 static char *ngx_gate_event_time(int64_t msec, char *buf);
 static json_t *ngx_gate_event_percent(double v);
@@ -116,7 +121,9 @@ ngx_gate_event_record(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
         return;
     }
 
-    root = ngx_gate_event_json(node, rc, w);
+    root = ngx_gate_event_json(node, rc, w, "rolled_back",
+                               ngx_gate_word_cause(w),
+                               ngx_gate_event_scope(ro, w));
     text = ngx_gate_event_text(root, &len);
 
     if (len >= NGX_GATE_RECORD_LEN) {
@@ -176,6 +183,64 @@ ngx_gate_event_record(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
 }
 
 
+/* whose numbers proved the breach of this epoch */
+
+static ngx_uint_t
+ngx_gate_event_scope(ngx_gate_rollout_t *ro, uint64_t w)
+{
+    uint64_t  proved;
+
+    proved = ngx_gate_load(&ro->proved);
+
+    return ((uint32_t) (proved >> 32) == ngx_gate_word_epoch(w))
+           ? (ngx_uint_t) (uint32_t) proved : NGX_GATE_SCOPE_NODE;
+}
+
+
+void
+ngx_gate_event_observed(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
+    uint64_t w, ngx_uint_t cause, ngx_uint_t scope)
+{
+    char                *text;
+    size_t               len;
+    json_t              *root;
+    uint32_t             told;
+    ngx_gate_rollout_t  *ro;
+
+    ro = rc->sh;
+    told = ngx_gate_peek(&ro->observed_epoch);
+
+    if (told == ngx_gate_word_epoch(w)
+        || !ngx_gate_cas(&ro->observed_epoch, &told, ngx_gate_word_epoch(w)))
+    {
+        return;
+    }
+
+    root = ngx_gate_event_json(node, rc, w, "would_roll_back", cause, scope);
+
+    /* it stays where it is */
+
+    (void) json_object_set_new(root, "weight_after",
+                               ngx_gate_event_percent(ngx_gate_word_weight(w)
+                                                      / 100.0));
+    text = ngx_gate_event_text(root, &len);
+
+    json_decref(root);
+
+    if (len) {
+        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                      "gate: rollout \"%V\" would be rolled back, but mode "
+                      "\"observe\" keeps it: %s", &rc->name, text);
+    }
+
+    if (len && len < NGX_GATE_RECORD_LEN) {
+        ngx_gate_event_add(node, text, len);
+    }
+
+    free(text);
+}
+
+
 /* NULL and no length: memory is short */
 
 static char *
@@ -195,22 +260,20 @@ ngx_gate_event_text(json_t *root, size_t *len)
 
 static json_t *
 ngx_gate_event_json(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
-    uint64_t w)
+    uint64_t w, const char *event, ngx_uint_t cause, ngx_uint_t scope)
 {
     char                 now[NGX_GATE_TIME_LEN];
     const char          *by;
     json_t              *root, *labels;
-    ngx_uint_t           cause;
     ngx_gate_block_t    *b;
     ngx_gate_rollout_t  *ro;
 
     ro = rc->sh;
-    cause = ngx_gate_word_cause(w);
     b = ngx_gate_evidence_block(ro, w);
     by = (cause == NGX_GATE_CAUSE_OPERATOR) ? ro->actor : "verdict";
 
     root = json_pack("{s:s, s:s, s:s%, s:s, s:s, s:s, s:s, s:I, s:i, s:s}",
-                     "event", "rolled_back",
+                     "event", event,
                      "time", ngx_gate_event_time(ngx_gate_now(), now),
                      "node", (char *) ngx_cycle->hostname.data,
                              ngx_cycle->hostname.len,
@@ -229,7 +292,7 @@ ngx_gate_event_json(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
         (void) json_object_set_new(root, "reason", json_string(ro->reason));
 
     } else if (cause && cause <= rc->nrules) {
-        ngx_gate_event_rule(root, rc, b, cause);
+        ngx_gate_event_rule(root, node, rc, b, cause, scope);
     }
 
     ngx_gate_event_numbers(root, b);
@@ -245,15 +308,16 @@ ngx_gate_event_json(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
 
 
 static void
-ngx_gate_event_rule(json_t *root, ngx_gate_rollout_conf_t *rc,
-    ngx_gate_block_t *b, ngx_uint_t cause)
+ngx_gate_event_rule(json_t *root, ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b, ngx_uint_t cause,
+    ngx_uint_t scope)
 {
     ngx_gate_look_t   look;
     ngx_gate_rule_t  *rule;
 
     rule = &rc->rules[cause - 1];
 
-    ngx_gate_verdict_look(rc, cause - 1, b, &look);
+    ngx_gate_verdict_look(node, rc, cause - 1, b, scope, &look);
 
     (void) json_object_set_new(root, "reason",
                                json_stringn((char *) rule->text.data,
@@ -267,6 +331,44 @@ ngx_gate_event_rule(json_t *root, ngx_gate_rollout_conf_t *rc,
     (void) json_object_set_new(root, "value",
                                isfinite(look.value) ? json_real(look.value)
                                                     : json_null());
+
+    if (node->redis == NULL) {
+        return;
+    }
+
+    (void) json_object_set_new(root, "scope",
+                               json_string(ngx_gate_scope_name(&look)));
+
+    if (scope == NGX_GATE_SCOPE_FLEET) {
+        ngx_gate_event_fleet(root, node, rc, b);
+    }
+}
+
+
+/* what all nodes counted, where that was the proof */
+
+static void
+ngx_gate_event_fleet(json_t *root, ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b)
+{
+    json_t          *fleet;
+    ngx_gate_arm_t   arm[NGX_GATE_ARMS];
+
+    if (ngx_gate_vector_fleet(node, rc, b, arm) != NGX_OK) {
+        return;
+    }
+
+    fleet = json_pack("{s:i}", "nodes",
+                      (int) ngx_gate_peek(&rc->sh->fleet_members));
+    if (fleet == NULL) {
+        return;
+    }
+
+    (void) json_object_set_new(fleet, "canary_arm",
+                               ngx_gate_event_arm(&arm[NGX_GATE_CANARY]));
+    (void) json_object_set_new(fleet, "stable_arm",
+                               ngx_gate_event_arm(&arm[NGX_GATE_STABLE]));
+    (void) json_object_set_new(root, "fleet", fleet);
 }
 
 

@@ -153,7 +153,7 @@ ngx_gate_evidence_end(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
     }
 
     if (rules) {
-        ngx_gate_verdict_judge(node, rc, a->tag, rules);
+        ngx_gate_verdict_judge(node, rc, a->tag, rules, NGX_GATE_SCOPES_ALL);
     }
 }
 
@@ -354,7 +354,7 @@ ngx_gate_evidence_scan(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
     }
 
     if (all) {
-        ngx_gate_verdict_judge(node, rc, tag, all);
+        ngx_gate_verdict_judge(node, rc, tag, all, NGX_GATE_SCOPES_ALL);
     }
 }
 

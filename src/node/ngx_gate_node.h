@@ -432,20 +432,72 @@ void ngx_gate_evidence_scan(ngx_gate_node_t *node,
 ngx_gate_block_t *ngx_gate_evidence_block(ngx_gate_rollout_t *ro, uint64_t w);
 
 
+/* ngx_gate_window.c */
+
+typedef struct {
+    ngx_gate_rollout_conf_t   *rc;
+    ngx_gate_block_t          *b;
+    ngx_gate_remote_t         *remote;    /* NULL: our own numbers only */
+    uint64_t                   seq;       /* of "remote" */
+    ngx_uint_t                 rule;
+    ngx_uint_t                 scope;
+} ngx_gate_window_t;
+
+/*
+ * What the other nodes counted in the same step as block b, or NULL where
+ * nobody told us.  What is read there holds if its seq is still *seq then.
+ */
+ngx_gate_remote_t *ngx_gate_remote(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b, uint64_t *seq);
+
+/* NGX_OK; NGX_DECLINED: there are no such numbers. */
+ngx_int_t ngx_gate_window_open(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_uint_t rule, ngx_gate_block_t *b,
+    ngx_uint_t scope, ngx_gate_window_t *win);
+
+/* Attempts for min=. */
+uint64_t ngx_gate_window_eligible(ngx_gate_window_t *win);
+
+/* What is in the window.  NGX_AGAIN: the agent is at work there. */
+ngx_int_t ngx_gate_window_tallies(ngx_gate_window_t *win,
+    ngx_gate_tally_t arm[]);
+ngx_int_t ngx_gate_window_hists(ngx_gate_window_t *win,
+    uint32_t h[][GATE_HIST_BUCKETS], uint64_t total[]);
+
+/* Of the agent: notes down where windows begin. */
+void ngx_gate_window_tick(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
+    ngx_gate_block_t *b);
+
+/* Of the agent: the others' share came (the first n totals). */
+void ngx_gate_window_remote(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b, uint64_t tag,
+    uint64_t *v, ngx_uint_t n);
+
+
 /* ngx_gate_verdict.c */
 
 #define ngx_gate_rules_all(rc)  ((1u << (rc)->nrules) - 1)
+#define NGX_GATE_SCOPES_ALL     ((1u << NGX_GATE_SCOPES) - 1)
 
 /*
- * Flips the rollout if one of the rules (a bit each) is broken and the block
- * of that tag is still in use.
+ * Flips the rollout if one of the rules (a bit each) is broken by the numbers
+ * of one of the scopes (a bit each), and the block of that tag is still in
+ * use.
  */
 void ngx_gate_verdict_judge(ngx_gate_node_t *node,
-    ngx_gate_rollout_conf_t *rc, uint64_t tag, ngx_uint_t rules);
+    ngx_gate_rollout_conf_t *rc, uint64_t tag, ngx_uint_t rules,
+    ngx_uint_t scopes);
 
 /* The agent's look: takes snapshots and judges every rule. */
 void ngx_gate_verdict_tick(ngx_gate_node_t *node,
     ngx_gate_rollout_conf_t *rc);
+
+/*
+ * Of the agent, after a sync: takes over what the others counted, the first n
+ * totals, and judges.
+ */
+void ngx_gate_verdict_remote(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, uint64_t tag, uint64_t *v, ngx_uint_t n);
 
 /* What a rule looks at, for the status page and the record. */
 
@@ -453,12 +505,45 @@ typedef struct {
     uint64_t                   n;         /* eligible for min= */
     double                     value;     /* NaN: no data */
     double                     bound;
+    ngx_uint_t                 scope;
+    unsigned                   there:1;   /* there are such numbers */
     unsigned                   enough:1;  /* min= is reached */
     unsigned                   over:1;    /* proved */
 } ngx_gate_look_t;
 
-void ngx_gate_verdict_look(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
-    ngx_gate_block_t *b, ngx_gate_look_t *look);
+#define ngx_gate_scope_name(look)                                             \
+    ((look)->scope == NGX_GATE_SCOPE_FLEET ? "fleet" : "node")
+
+void ngx_gate_verdict_look(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_uint_t rule, ngx_gate_block_t *b,
+    ngx_uint_t scope, ngx_gate_look_t *look);
+
+/* The fleet's numbers where there are any; over: proved by either. */
+void ngx_gate_verdict_show(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_uint_t rule, ngx_gate_block_t *b,
+    ngx_gate_look_t *look);
+
+
+/* ngx_gate_vector.c */
+
+/* The NGX_GATE_VECTOR totals of one block. */
+void ngx_gate_vector_block(ngx_gate_block_t *b, uint64_t *v);
+
+/* Only those before the histograms, NGX_GATE_VECTOR_HIST. */
+void ngx_gate_vector_counts(ngx_gate_block_t *b, uint64_t *v);
+
+/*
+ * The NGX_GATE_VECTOR_LIFETIME totals of all steps.  Under the slab mutex, so
+ * that none goes back when a block is taken for another step.
+ */
+void ngx_gate_vector_lifetime(ngx_gate_rollout_t *ro, uint64_t *v);
+
+/*
+ * Both arms as the fleet sees them in the step of block b, ours of now and the
+ * others' of the last sync.  NGX_OK; NGX_DECLINED: there are no such numbers.
+ */
+ngx_int_t ngx_gate_vector_fleet(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b, ngx_gate_arm_t arm[]);
 
 
 /* ngx_gate_breaker.c */
@@ -502,6 +587,14 @@ ngx_int_t ngx_gate_event_get(ngx_gate_zone_t *sh, uint64_t number,
  */
 void ngx_gate_event_record(ngx_gate_node_t *node,
     ngx_gate_rollout_conf_t *rc);
+
+/*
+ * A breach that is only reported, in the mode "observe": one event an epoch.
+ * cause: rule + 1.
+ */
+void ngx_gate_event_observed(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, uint64_t w, ngx_uint_t cause,
+    ngx_uint_t scope);
 
 /* An operator's write: who, what, on what, from, to. */
 void ngx_gate_event_audit(ngx_gate_node_t *node, const char *what,

@@ -603,6 +603,14 @@ ngx_gate_rollout_import_locked(ngx_gate_node_t *node, ngx_gate_rollout_t *ro,
     }
 
     ngx_gate_rollout_take_locked(ro, st);
+
+    ro->known.rev = st->known.rev;
+    ro->known.there = st->known.there;
+    ro->known.dirty = st->known.dirty;
+    ro->provisional = st->provisional;
+    ro->opening = st->opening;
+    ro->opening_since = ngx_current_msec;
+    ro->flip_epoch = st->flip_epoch;
 }
 
 
@@ -669,7 +677,9 @@ ngx_gate_rollout_import_record(ngx_gate_rollout_t *ro,
 {
     size_t  len;
 
-    ro->record_epoch = st->epoch;
+    /* one that goes on has its flip, and the record of it, before it */
+
+    ro->record_epoch = (st->state == GATE_ROLLED_BACK) ? st->epoch : 0;
     ro->record_len = 0;
 
     if (st->record == NULL) {
@@ -709,6 +719,13 @@ ngx_gate_rollout_export_locked(ngx_gate_rollout_t *ro,
     st->step = ngx_min(ro->step, GATE_STATE_STEP_MAX);
     st->conf_weight = ro->conf_weight;
     st->since = ro->since / 1000;
+
+    st->known.rev = ngx_min(ro->known.rev, (uint64_t) GATE_STATE_REV_MAX);
+    st->known.there = ro->known.there != 0;
+    st->known.dirty = ro->known.dirty != 0;
+    st->provisional = ro->provisional != 0;
+    st->opening = ro->opening & GATE_STATE_OPENING_MAX;
+    st->flip_epoch = ro->flip_epoch;
 
     ngx_memcpy(st->seed, ro->seed[ngx_gate_word_seed(w)], sizeof(st->seed));
 }

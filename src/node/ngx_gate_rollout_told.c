@@ -52,9 +52,12 @@ ngx_gate_rollout_told(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
 
     w = ngx_gate_load(&ro->word);
 
-    if (ro->provisional || ro->known.rev == 0
-        || st->epoch > ngx_gate_word_epoch(w))
+    if (ro->provisional
+        || st->epoch > ngx_gate_word_epoch(w)
+        || (ro->known.rev == 0 && st->epoch != ngx_gate_word_epoch(w)))
     {
+        /* without a revision ours was never Redis's, whatever its number */
+
         rv = ngx_gate_told_epoch_locked(node, rc, st, w);
 
     } else if (st->epoch == ngx_gate_word_epoch(w)) {

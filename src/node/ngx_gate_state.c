@@ -5,8 +5,9 @@
 
 
 /*
- * What is kept of a node: the zone's rollouts and switches as a gate_state_t,
- * and back.  How that gets to the disk is ngx_gate_store.c's business.
+ * What is kept of a node: the zone's rollouts, switches and modes as a
+ * gate_state_t, and back.  How that gets to the disk is ngx_gate_store.c's
+ * business.
  */
 
 
@@ -25,20 +26,36 @@ static size_t ngx_gate_state_rollouts_locked(ngx_gate_zone_t *sh,
     gate_state_t *st, size_t n);
 static void ngx_gate_state_switches_locked(ngx_gate_zone_t *sh,
     gate_state_t *st);
+static void ngx_gate_state_modes_locked(ngx_gate_zone_t *sh,
+    gate_state_t *st);
 static void ngx_gate_state_clean(char *s);
+
+static void ngx_gate_state_import_switch(ngx_gate_node_t *node,
+    gate_state_switch_t *from);
+static void ngx_gate_state_import_mode(ngx_gate_node_t *node,
+    gate_state_mode_t *from);
+static ngx_uint_t ngx_gate_state_newer(gate_state_known_t *st, int64_t since,
+    ngx_gate_known_t *known, int64_t known_since);
+static void ngx_gate_state_known_in(ngx_gate_known_t *to,
+    gate_state_known_t *from);
+static void ngx_gate_state_known_out(gate_state_known_t *to,
+    ngx_gate_known_t *from);
 
 
 void
 ngx_gate_state_import(ngx_gate_node_t *node, gate_state_t *st, ngx_log_t *log)
 {
     size_t               i;
-    ngx_gate_switch_t   *s;
     ngx_gate_rollout_t  *ro;
 
     ngx_shmtx_lock(&node->shpool->mutex);
 
     if (!node->sh->adopted) {
         ngx_memcpy(node->sh->secret, st->secret, sizeof(st->secret));
+    }
+
+    if (node->sh->fleet.inc[0] == '\0') {
+        ngx_memcpy(node->sh->fleet.inc, st->inc, sizeof(st->inc));
     }
 
     for (i = 0; i < st->nrollouts; i++) {
@@ -52,23 +69,105 @@ ngx_gate_state_import(ngx_gate_node_t *node, gate_state_t *st, ngx_log_t *log)
     ngx_shmtx_unlock(&node->shpool->mutex);
 
     for (i = 0; i < st->nswitches; i++) {
-        ngx_shmtx_lock(&node->shpool->mutex);
+        ngx_gate_state_import_switch(node, &st->switches[i]);
+    }
 
-        s = ngx_gate_state_switch_locked(node->sh, st->switches[i].name);
-
-        ngx_shmtx_unlock(&node->shpool->mutex);
-
-        if (s && s->control_since < st->switches[i].since * 1000) {
-            ngx_gate_switch_set(node, s, &st->switches[i].value,
-                                st->switches[i].source,
-                                st->switches[i].actor);
-            s->control_since = st->switches[i].since * 1000;
-        }
+    for (i = 0; i < st->nmodes; i++) {
+        ngx_gate_state_import_mode(node, &st->modes[i]);
     }
 
     ngx_log_error(NGX_LOG_NOTICE, log, 0,
                   "gate: state of %uz rollouts and %uz switches was restored",
                   st->nrollouts, st->nswitches);
+}
+
+
+static void
+ngx_gate_state_import_switch(ngx_gate_node_t *node, gate_state_switch_t *from)
+{
+    ngx_gate_switch_t  *s;
+
+    ngx_shmtx_lock(&node->shpool->mutex);
+
+    s = ngx_gate_state_switch_locked(node->sh, from->name);
+
+    ngx_shmtx_unlock(&node->shpool->mutex);
+
+    if (s == NULL
+        || !ngx_gate_state_newer(&from->known, from->since, &s->known,
+                                 s->control_since))
+    {
+        return;
+    }
+
+    ngx_gate_switch_set(node, s, &from->value, from->source, from->actor);
+
+    s->control_since = from->since * 1000;
+
+    ngx_gate_state_known_in(&s->known, &from->known);
+}
+
+
+/* A gate or a mode that this version does not know is left alone. */
+
+static void
+ngx_gate_state_import_mode(ngx_gate_node_t *node, gate_state_mode_t *from)
+{
+    ngx_int_t         gate, value;
+    ngx_gate_mode_t  *mode;
+
+    gate = ngx_gate_mode_gate((u_char *) from->gate, ngx_strlen(from->gate));
+    value = ngx_gate_mode_value((u_char *) from->mode, ngx_strlen(from->mode));
+
+    if (gate == NGX_ERROR || value == NGX_ERROR) {
+        return;
+    }
+
+    mode = &node->sh->modes[gate];
+
+    if (!ngx_gate_state_newer(&from->known, from->since, &mode->known,
+                              mode->since))
+    {
+        return;
+    }
+
+    ngx_gate_mode_set(node, gate, value, from->source, from->actor);
+
+    mode->since = from->since * 1000;
+
+    ngx_gate_state_known_in(&mode->known, &from->known);
+}
+
+
+/* Revisions are of one clock, Redis's; times decide where it never spoke. */
+
+static ngx_uint_t
+ngx_gate_state_newer(gate_state_known_t *st, int64_t since,
+    ngx_gate_known_t *known, int64_t known_since)
+{
+    if (st->rev != known->rev) {
+        return st->rev > known->rev;
+    }
+
+    return since * 1000 > known_since;
+}
+
+
+static void
+ngx_gate_state_known_in(ngx_gate_known_t *to, gate_state_known_t *from)
+{
+    to->rev = from->rev;
+    to->there = from->there;
+    to->dirty = from->dirty;
+}
+
+
+static void
+ngx_gate_state_known_out(gate_state_known_t *to, ngx_gate_known_t *from)
+{
+    to->rev = ngx_min(from->rev, (uint64_t) GATE_STATE_REV_MAX);
+    to->there = from->there != 0;
+    to->dirty = from->dirty != 0;
 }
 
 
@@ -162,6 +261,7 @@ ngx_gate_state_export(ngx_gate_zone_t *sh, ngx_slab_pool_t *shpool,
 
     st->rollouts = calloc(n + 1, sizeof(gate_state_rollout_t));
     st->switches = calloc(NGX_GATE_SWITCHES, sizeof(gate_state_switch_t));
+    st->modes = calloc(NGX_GATE_MODES, sizeof(gate_state_mode_t));
 
     for (i = 0; st->rollouts && i < n; i++) {
         st->rollouts[i].record = malloc(NGX_GATE_RECORD_LEN);
@@ -173,7 +273,9 @@ ngx_gate_state_export(ngx_gate_zone_t *sh, ngx_slab_pool_t *shpool,
 
     st->nrollouts = i;
 
-    if (st->rollouts == NULL || st->switches == NULL || i < n) {
+    if (st->rollouts == NULL || st->switches == NULL || st->modes == NULL
+        || i < n)
+    {
         gate_state_free(st);
         return NGX_ERROR;
     }
@@ -182,9 +284,14 @@ ngx_gate_state_export(ngx_gate_zone_t *sh, ngx_slab_pool_t *shpool,
 
     ngx_memcpy(st->secret, sh->secret, sizeof(st->secret));
 
+    ngx_gate_text(st->inc, sizeof(st->inc), (u_char *) sh->fleet.inc,
+                  ngx_strnlen((u_char *) sh->fleet.inc, NGX_GATE_INC_LEN - 1));
+    ngx_gate_state_clean(st->inc);
+
     i = ngx_gate_state_rollouts_locked(sh, st, n);
 
     ngx_gate_state_switches_locked(sh, st);
+    ngx_gate_state_modes_locked(sh, st);
 
     ngx_shmtx_unlock(&shpool->mutex);
 
@@ -251,7 +358,7 @@ ngx_gate_state_switches_locked(ngx_gate_zone_t *sh, gate_state_t *st)
     for (n = 0; n < sh->nswitches; n++) {
         s = &sh->switches[n];
 
-        if (s->control_since == 0) {
+        if (s->control_since == 0 && s->known.rev == 0) {
             continue;
         }
 
@@ -270,6 +377,51 @@ ngx_gate_state_switches_locked(ngx_gate_zone_t *sh, gate_state_t *st)
 
         to->value = s->control;
         to->since = s->control_since / 1000;
+
+        ngx_gate_state_known_out(&to->known, &s->known);
+    }
+}
+
+
+/* What was never changed needs no memory. */
+
+static void
+ngx_gate_state_modes_locked(ngx_gate_zone_t *sh, gate_state_t *st)
+{
+    ngx_uint_t          i;
+    const char         *gate, *name;
+    ngx_gate_mode_t    *mode;
+    gate_state_mode_t  *to;
+
+    for (i = 0; i < NGX_GATE_MODES; i++) {
+        mode = &sh->modes[i];
+
+        gate = ngx_gate_mode_gate_name(i);
+        name = ngx_gate_mode_name(mode->value);
+
+        if (name == NULL
+            || (mode->value == NGX_GATE_MODE_ENFORCE && mode->known.rev == 0
+                && !mode->known.dirty))
+        {
+            continue;
+        }
+
+        to = &st->modes[st->nmodes++];
+
+        ngx_gate_text(to->gate, sizeof(to->gate), (u_char *) gate,
+                      ngx_strlen(gate));
+        ngx_gate_text(to->mode, sizeof(to->mode), (u_char *) name,
+                      ngx_strlen(name));
+        ngx_gate_text(to->source, sizeof(to->source), (u_char *) mode->source,
+                      ngx_strlen(mode->source));
+        ngx_gate_text(to->actor, sizeof(to->actor), (u_char *) mode->actor,
+                      ngx_strlen(mode->actor));
+
+        ngx_gate_state_clean(to->actor);
+
+        to->since = mode->since / 1000;
+
+        ngx_gate_state_known_out(&to->known, &mode->known);
     }
 }
 

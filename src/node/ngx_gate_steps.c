@@ -18,8 +18,8 @@
 #include "ngx_gate_node.h"
 
 
-static ngx_uint_t ngx_gate_steps_pass(ngx_gate_rollout_conf_t *rc,
-    ngx_gate_block_t *b);
+static ngx_uint_t ngx_gate_steps_pass(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b);
 static ngx_int_t ngx_gate_steps_find(ngx_gate_rollout_conf_t *rc,
     ngx_uint_t weight);
 
@@ -62,7 +62,10 @@ ngx_gate_steps_due(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
 
     w = ngx_gate_load(&rc->sh->word);
 
-    if (rc->nsteps == 0 || ngx_gate_word_state(w) != GATE_PROGRESSING) {
+    if (rc->nsteps == 0 || ngx_gate_word_state(w) != GATE_PROGRESSING
+        || ngx_gate_peek(&node->sh->modes[NGX_GATE_MODE_CANARY].value)
+           != NGX_GATE_MODE_ENFORCE)
+    {
         return 0;
     }
 
@@ -92,12 +95,13 @@ ngx_gate_steps_due(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
 
     return (ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) b->started_msec)
            >= (ngx_msec_int_t) step->time
-           && ngx_gate_steps_pass(rc, b);
+           && ngx_gate_steps_pass(node, rc, b);
 }
 
 
 static ngx_uint_t
-ngx_gate_steps_pass(ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b)
+ngx_gate_steps_pass(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
+    ngx_gate_block_t *b)
 {
     ngx_uint_t       i;
     ngx_gate_look_t  look;
@@ -107,7 +111,7 @@ ngx_gate_steps_pass(ngx_gate_rollout_conf_t *rc, ngx_gate_block_t *b)
     }
 
     for (i = 0; i < rc->nrules; i++) {
-        ngx_gate_verdict_look(rc, i, b, &look);
+        ngx_gate_verdict_show(node, rc, i, b, &look);
 
         /* above the bound, though not yet proved: that is no pass either */
 

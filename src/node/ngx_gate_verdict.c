@@ -7,15 +7,17 @@
 /*
  * The verdict: does the evidence break a rule?
  *
- * A window is the difference between the totals now and those at its
- * beginning, which the agent notes down eight times a window.
- *
  * A rule that everybody looks at all the time would sooner or later fire on
  * noise if it compared the bare value.  So each window start has its own
  * test martingale (gate_verdict.h): eight of them begin in every window
  * length, each may err with a probability of 0.001 / 8 over its whole life,
  * and so a service that sits exactly on the bound is flipped at most once
  * in a thousand window lengths, however often anybody looked.
+ *
+ * In a fleet of N nodes, N + 1 look: each node at its own numbers, which
+ * find a breach that only one of them has, and all at the numbers of all,
+ * which find a small one soonest.  They share what one alone may err: half
+ * of it is for the fleet's numbers, and each node's own get 1 / 2N.
  */
 
 
@@ -24,56 +26,85 @@
 #include <math.h>
 
 
-static ngx_uint_t ngx_gate_verdict_breach(ngx_gate_rollout_conf_t *rc,
-    ngx_uint_t rule, ngx_gate_block_t *b);
-static void ngx_gate_verdict_tallies(ngx_gate_rule_t *rule,
-    ngx_uint_t n, ngx_gate_block_t *b, ngx_gate_tally_t arm[]);
-static ngx_int_t ngx_gate_verdict_base(ngx_gate_rollout_conf_t *rc,
-    ngx_uint_t rule, ngx_gate_block_t *b, ngx_gate_snapshot_t *base);
-static ngx_int_t ngx_gate_snapshot_read(ngx_gate_snapshot_t *s,
-    ngx_gate_snapshot_t *copy);
-static ngx_uint_t ngx_gate_snapshot_same(ngx_gate_snapshot_t *s,
-    ngx_gate_snapshot_t *copy);
-static ngx_int_t ngx_gate_verdict_hists(ngx_gate_rollout_conf_t *rc,
-    ngx_uint_t rule, ngx_gate_block_t *b, uint32_t h[][GATE_HIST_BUCKETS],
-    uint64_t total[]);
-static void ngx_gate_verdict_window(ngx_gate_rollout_conf_t *rc,
-    ngx_uint_t rule, ngx_gate_block_t *b, ngx_gate_tally_t arm[]);
-static void ngx_gate_verdict_look_latency(ngx_gate_rollout_conf_t *rc,
-    ngx_uint_t rule, ngx_gate_block_t *b, ngx_gate_look_t *look);
-static void ngx_gate_verdict_snapshot(ngx_gate_rollout_conf_t *rc,
-    ngx_uint_t rule, ngx_gate_block_t *b);
+static ngx_uint_t ngx_gate_verdict_breach(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, ngx_uint_t rule, ngx_gate_block_t *b,
+    ngx_uint_t scope);
+static void ngx_gate_verdict_flip(ngx_gate_node_t *node,
+    ngx_gate_rollout_conf_t *rc, uint64_t w, ngx_uint_t rule,
+    ngx_uint_t scope);
+static double ngx_gate_verdict_split(ngx_gate_node_t *node,
+    ngx_uint_t scope);
+static ngx_int_t ngx_gate_verdict_look_tally(ngx_gate_window_t *win,
+    double split, ngx_gate_look_t *look);
+static ngx_int_t ngx_gate_verdict_look_latency(ngx_gate_window_t *win,
+    double split, ngx_gate_look_t *look);
 
 
 void
 ngx_gate_verdict_judge(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
-    uint64_t tag, ngx_uint_t rules)
+    uint64_t tag, ngx_uint_t rules, ngx_uint_t scopes)
 {
-    uint64_t           w;
-    ngx_uint_t         i, state;
+    uint64_t           w, mode;
+    ngx_uint_t         i, state, scope;
     ngx_gate_block_t  *b;
 
     w = ngx_gate_load(&rc->sh->word);
     b = ngx_gate_evidence_block(rc->sh, w);
     state = ngx_gate_word_state(w);
+    mode = ngx_gate_peek(&node->sh->modes[NGX_GATE_MODE_CANARY].value);
 
     if (state == GATE_ROLLED_BACK || state == GATE_IDLE
+        || mode == NGX_GATE_MODE_OFF
         || ngx_gate_load(&b->tag) != tag
         || b->digest != rc->digest)
     {
         return;
     }
 
-    for (i = 0; i < rc->nrules; i++) {
+    for (scope = 0; scope < NGX_GATE_SCOPES; scope++) {
 
-        if ((rules & (1u << i)) && ngx_gate_verdict_breach(rc, i, b)) {
-
-            if (ngx_gate_rollout_flip(rc, w, i + 1) == NGX_OK) {
-                ngx_gate_event_record(node, rc);
-            }
-
-            return;
+        if (!(scopes & (1u << scope))) {
+            continue;
         }
+
+        for (i = 0; i < rc->nrules; i++) {
+
+            if ((rules & (1u << i))
+                && ngx_gate_verdict_breach(node, rc, i, b, scope))
+            {
+                ngx_gate_verdict_flip(node, rc, w, i, scope);
+                return;
+            }
+        }
+    }
+}
+
+
+static void
+ngx_gate_verdict_flip(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
+    uint64_t w, ngx_uint_t rule, ngx_uint_t scope)
+{
+    ngx_gate_rollout_t  *ro;
+
+    ro = rc->sh;
+
+    if (ngx_gate_peek(&node->sh->modes[NGX_GATE_MODE_CANARY].value)
+        != NGX_GATE_MODE_ENFORCE)
+    {
+        ngx_gate_event_observed(node, rc, w, rule + 1, scope);
+        return;
+    }
+
+    /*
+     * Before the flip, for its record may be written at once.  Where another
+     * process has just proved it by the other scope, both are true.
+     */
+
+    ngx_gate_store(&ro->proved,
+                   (uint64_t) ngx_gate_word_epoch(w) << 32 | scope);
+
+    if (ngx_gate_rollout_flip(rc, w, rule + 1) == NGX_OK) {
+        ngx_gate_event_record(node, rc);
     }
 }
 
@@ -81,22 +112,28 @@ ngx_gate_verdict_judge(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
 /* Whether the rule is broken, and has been for as long as hold= asks. */
 
 static ngx_uint_t
-ngx_gate_verdict_breach(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
-    ngx_gate_block_t *b)
+ngx_gate_verdict_breach(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
+    ngx_uint_t rule, ngx_gate_block_t *b, ngx_uint_t scope)
 {
     uint64_t         *since;
     ngx_gate_look_t   look;
 
-    ngx_gate_verdict_look(rc, rule, b, &look);
+    ngx_gate_verdict_look(node, rc, rule, b, scope, &look);
 
     if (rc->rules[rule].hold == 0) {
         return look.over;
     }
 
-    since = &rc->sh->breach_since[rule];
+    since = &rc->sh->breach_since[scope][rule];
 
     if (!look.over) {
-        ngx_gate_store(since, 0);
+
+        /* a moment in which nobody could look is no end of it */
+
+        if (look.there) {
+            ngx_gate_store(since, 0);
+        }
+
         return 0;
     }
 
@@ -111,43 +148,111 @@ ngx_gate_verdict_breach(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
 }
 
 
+/* by how much less one look may err than one that is alone */
+
+static double
+ngx_gate_verdict_split(ngx_gate_node_t *node, ngx_uint_t scope)
+{
+    uint32_t  n;
+
+    if (node->redis == NULL) {
+        return 1;
+    }
+
+    if (scope == NGX_GATE_SCOPE_FLEET) {
+        return 2;
+    }
+
+    n = ngx_gate_peek(&node->sh->fleet.alive_nodes);
+
+    return 2 * (double) ngx_max(n, 1);
+}
+
+
 void
-ngx_gate_verdict_look(ngx_gate_rollout_conf_t *rc, ngx_uint_t i,
-    ngx_gate_block_t *b, ngx_gate_look_t *look)
+ngx_gate_verdict_look(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
+    ngx_uint_t i, ngx_gate_block_t *b, ngx_uint_t scope,
+    ngx_gate_look_t *look)
+{
+    double             split;
+    ngx_int_t          rv;
+    ngx_uint_t         try;
+    ngx_gate_rule_t   *rule;
+    ngx_gate_window_t  win;
+
+    rule = &rc->rules[i];
+    split = ngx_gate_verdict_split(node, scope);
+
+    /* the agent writes a few times a second: twice in a row is a miracle */
+
+    for (try = 0; try < 2; try++) {
+        look->n = 0;
+        look->bound = rule->bound;
+        look->value = NAN;
+        look->scope = scope;
+        look->there = 0;
+        look->enough = 0;
+        look->over = 0;
+
+        if (ngx_gate_window_open(node, rc, i, b, scope, &win) != NGX_OK) {
+            return;
+        }
+
+        look->there = 1;
+        look->n = ngx_gate_window_eligible(&win);
+        look->enough = (look->n >= rule->min);
+
+        rv = (rule->type == NGX_GATE_RULE_LATENCY_RATIO)
+             ? ngx_gate_verdict_look_latency(&win, split, look)
+             : ngx_gate_verdict_look_tally(&win, split, look);
+
+        if (rv == NGX_OK) {
+            return;
+        }
+    }
+
+    /* this node's totals are there, though their window is not */
+
+    look->there = (scope == NGX_GATE_SCOPE_NODE);
+}
+
+
+void
+ngx_gate_verdict_show(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
+    ngx_uint_t rule, ngx_gate_block_t *b, ngx_gate_look_t *look)
+{
+    ngx_gate_look_t  own;
+
+    ngx_gate_verdict_look(node, rc, rule, b, NGX_GATE_SCOPE_NODE, &own);
+    ngx_gate_verdict_look(node, rc, rule, b, NGX_GATE_SCOPE_FLEET, look);
+
+    if (!look->there) {
+        *look = own;
+        return;
+    }
+
+    look->over |= own.over;
+}
+
+
+static ngx_int_t
+ngx_gate_verdict_look_tally(ngx_gate_window_t *win, double split,
+    ngx_gate_look_t *look)
 {
     ngx_gate_rule_t   *rule;
     ngx_gate_tally_t   arm[NGX_GATE_ARMS], *c, *s;
 
-    rule = &rc->rules[i];
+    rule = &win->rc->rules[win->rule];
 
-    look->bound = rule->bound;
-    look->value = NAN;
-    look->over = 0;
-
-    look->n = ngx_gate_peek(
-               &b->arm[NGX_GATE_CANARY].attempts[NGX_GATE_KIND_NORMAL]);
-
-    if (rule->type == NGX_GATE_RULE_QUANTILE) {
-
-        /* those that hang are in the tally long before they are over */
-
-        look->n = ngx_max(look->n, ngx_gate_peek(&b->tally[i].n));
+    if (ngx_gate_window_tallies(win, arm) != NGX_OK) {
+        return NGX_AGAIN;
     }
-
-    look->enough = (look->n >= rule->min);
-
-    if (rule->type == NGX_GATE_RULE_LATENCY_RATIO) {
-        ngx_gate_verdict_look_latency(rc, i, b, look);
-        return;
-    }
-
-    ngx_gate_verdict_window(rc, i, b, arm);
 
     c = &arm[NGX_GATE_CANARY];
     s = &arm[NGX_GATE_STABLE];
 
     if (c->n == 0) {
-        return;
+        return NGX_OK;
     }
 
     look->value = (double) c->k / (double) c->n;
@@ -156,7 +261,7 @@ ngx_gate_verdict_look(ngx_gate_rollout_conf_t *rc, ngx_uint_t i,
 
         if (s->n == 0) {
             look->value = NAN;
-            return;
+            return NGX_OK;
         }
 
         look->value = s->k ? look->value / ((double) s->k / (double) s->n)
@@ -165,199 +270,15 @@ ngx_gate_verdict_look(ngx_gate_rollout_conf_t *rc, ngx_uint_t i,
         look->over = look->enough
                      && (rule->exact ? look->value > rule->bound
                                      : gate_ratio_over(rule->bound,
-                                                       NGX_GATE_START_ALPHA,
-                                                       c->n, c->k,
-                                                       s->n, s->k));
-        return;
+                                                NGX_GATE_START_ALPHA / split,
+                                                c->n, c->k, s->n, s->k));
+        return NGX_OK;
     }
 
     look->over = look->enough
                  && (rule->exact ? gate_point_over(rule->bound, c->n, c->k)
-                                 : gate_test_over(&rule->test, c->n, c->k));
-}
-
-
-/* what the rule counts, as totals of the step */
-
-static void
-ngx_gate_verdict_tallies(ngx_gate_rule_t *rule, ngx_uint_t n,
-    ngx_gate_block_t *b, ngx_gate_tally_t arm[])
-{
-    ngx_uint_t       i;
-    ngx_gate_arm_t  *a;
-
-    if (rule->type == NGX_GATE_RULE_QUANTILE) {
-        arm[NGX_GATE_STABLE].n = 0;
-        arm[NGX_GATE_STABLE].k = 0;
-        arm[NGX_GATE_CANARY].k = ngx_gate_peek(&b->tally[n].k);
-        arm[NGX_GATE_CANARY].n = ngx_max(ngx_gate_peek(&b->tally[n].n),
-                                         arm[NGX_GATE_CANARY].k);
-        return;
-    }
-
-    for (i = 0; i < NGX_GATE_ARMS; i++) {
-        a = &b->arm[i];
-
-        /*
-         * Failures tend to be quicker than answers.  An attempt therefore
-         * counts from its beginning, and as no failure until it is one:
-         * otherwise the first seconds of a step would show too many.  An
-         * attempt that the client gave up says nothing of errors.
-         */
-
-        arm[i].k = ngx_gate_peek(&a->failures[NGX_GATE_KIND_NORMAL]);
-        arm[i].n = ngx_gate_peek(&a->begun);
-        arm[i].n -= ngx_min(ngx_gate_peek(&a->censored), arm[i].n);
-        arm[i].n = ngx_max(arm[i].n, arm[i].k);
-    }
-}
-
-
-/*
- * The snapshot at which the rule's window begins: the oldest one in it.  If
- * there is none, because there was no agent for a while, the one before the
- * window: what is long over must not come back.  Returns its index with a
- * copy, or NGX_DECLINED: the step is younger, the window begins with it.
- */
-
-static ngx_int_t
-ngx_gate_verdict_base(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
-    ngx_gate_block_t *b, ngx_gate_snapshot_t *base)
-{
-    uint64_t             tag;
-    ngx_int_t            found;
-    ngx_uint_t           i;
-    ngx_msec_int_t       age, best, window;
-    ngx_gate_snapshot_t  copy;
-
-    tag = ngx_gate_load(&b->tag);
-    window = (ngx_msec_int_t) rc->rules[rule].window;
-
-    if ((ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) b->started_msec)
-        <= window)
-    {
-        return NGX_DECLINED;
-    }
-
-    found = NGX_DECLINED;
-    best = 0;
-
-    for (i = 0; i < NGX_GATE_SNAPSHOTS; i++) {
-
-        if (ngx_gate_snapshot_read(&rc->sh->snapshots[rule][i], &copy)
-            != NGX_OK
-            || copy.tag != tag)
-        {
-            continue;
-        }
-
-        age = (ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) copy.msec);
-
-        if (found == NGX_DECLINED
-            || (age <= window ? (best > window || age > best) : age < best))
-        {
-            found = (ngx_int_t) i;
-            best = age;
-            *base = copy;
-        }
-    }
-
-    return found;
-}
-
-
-/*
- * NGX_AGAIN while the agent writes it: then it is the oldest, and the next
- * one serves as well.
- */
-
-static ngx_int_t
-ngx_gate_snapshot_read(ngx_gate_snapshot_t *s, ngx_gate_snapshot_t *copy)
-{
-    uint64_t  seq;
-
-    seq = ngx_gate_load(&s->seq);
-
-    if (seq & 1) {
-        return NGX_AGAIN;
-    }
-
-    *copy = *s;
-    copy->seq = seq;
-
-    return ngx_gate_snapshot_same(s, copy) ? NGX_OK : NGX_AGAIN;
-}
-
-
-/* Whether what was read of the snapshot so far belongs together. */
-
-static ngx_uint_t
-ngx_gate_snapshot_same(ngx_gate_snapshot_t *s, ngx_gate_snapshot_t *copy)
-{
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-
-    return ngx_gate_peek(&s->seq) == copy->seq;
-}
-
-
-static void
-ngx_gate_verdict_window(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
-    ngx_gate_block_t *b, ngx_gate_tally_t arm[])
-{
-    ngx_int_t            found;
-    ngx_uint_t           i;
-    ngx_gate_snapshot_t  base;
-
-    found = ngx_gate_verdict_base(rc, rule, b, &base);
-
-    ngx_gate_verdict_tallies(&rc->rules[rule], rule, b, arm);
-
-    if (found == NGX_DECLINED) {
-        return;
-    }
-
-    for (i = 0; i < NGX_GATE_ARMS; i++) {
-        arm[i].n -= ngx_min(base.arm[i].n, arm[i].n);
-        arm[i].k -= ngx_min(base.arm[i].k, arm[i].k);
-        arm[i].k = ngx_min(arm[i].k, arm[i].n);
-    }
-}
-
-
-/* The same window as histograms.  NGX_AGAIN: the agent was at work there. */
-
-static ngx_int_t
-ngx_gate_verdict_hists(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
-    ngx_gate_block_t *b, uint32_t h[][GATE_HIST_BUCKETS], uint64_t total[])
-{
-    uint32_t                   v;
-    ngx_int_t                  found;
-    ngx_uint_t                 n, k;
-    ngx_gate_snapshot_t        base;
-    ngx_gate_hist_snapshot_t  *from;
-
-    found = ngx_gate_verdict_base(rc, rule, b, &base);
-
-    from = (found == NGX_DECLINED) ? NULL
-           : &rc->sh->hists[rc->rules[rule].hists][found];
-
-    for (n = 0; n < NGX_GATE_ARMS; n++) {
-        total[n] = 0;
-
-        for (k = 0; k < GATE_HIST_BUCKETS; k++) {
-            v = ngx_gate_peek(&b->arm[n].hist[k]);
-            v -= from ? ngx_min(ngx_gate_peek(&from->hist[n][k]), v) : 0;
-
-            h[n][k] = v;
-            total[n] += v;
-        }
-    }
-
-    if (from
-        && !ngx_gate_snapshot_same(&rc->sh->snapshots[rule][found], &base))
-    {
-        return NGX_AGAIN;
-    }
+                                 : gate_test_over_split(&rule->test, split,
+                                                        c->n, c->k));
 
     return NGX_OK;
 }
@@ -370,28 +291,19 @@ ngx_gate_verdict_hists(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
  * confidence limit is taken, so that stable's noise does not flip a canary.
  */
 
-static void
-ngx_gate_verdict_look_latency(ngx_gate_rollout_conf_t *rc, ngx_uint_t i,
-    ngx_gate_block_t *b, ngx_gate_look_t *look)
+static ngx_int_t
+ngx_gate_verdict_look_latency(ngx_gate_window_t *win, double split,
+    ngx_gate_look_t *look)
 {
     double            limit, qc, qs;
     uint32_t          h[NGX_GATE_ARMS][GATE_HIST_BUCKETS];
     uint64_t          total[NGX_GATE_ARMS];
-    ngx_int_t         rv;
     ngx_gate_rule_t  *rule;
 
-    rule = &rc->rules[i];
+    rule = &win->rc->rules[win->rule];
 
-    /* the agent writes eight times a window, so twice in a row is a miracle */
-
-    rv = ngx_gate_verdict_hists(rc, i, b, h, total);
-
-    if (rv != NGX_OK) {
-        rv = ngx_gate_verdict_hists(rc, i, b, h, total);
-    }
-
-    if (rv != NGX_OK) {
-        return;
+    if (ngx_gate_window_hists(win, h, total) != NGX_OK) {
+        return NGX_AGAIN;
     }
 
     qc = gate_hist_quantile(h[NGX_GATE_CANARY], total[NGX_GATE_CANARY],
@@ -400,7 +312,7 @@ ngx_gate_verdict_look_latency(ngx_gate_rollout_conf_t *rc, ngx_uint_t i,
                             rule->q);
 
     if (isnan(qc) || isnan(qs)) {
-        return;
+        return NGX_OK;
     }
 
     /* a stable that answers within the clock's tick took half of one */
@@ -408,25 +320,28 @@ ngx_gate_verdict_look_latency(ngx_gate_rollout_conf_t *rc, ngx_uint_t i,
     look->value = qc / ngx_max(qs, 0.5);
 
     if (!look->enough) {
-        return;
+        return NGX_OK;
     }
 
     if (rule->exact) {
         look->over = (look->value > rule->bound);
-        return;
+        return NGX_OK;
     }
 
     limit = gate_quantile_upper(h[NGX_GATE_STABLE], total[NGX_GATE_STABLE],
-                                rule->q, NGX_GATE_START_ALPHA);
+                                rule->q, NGX_GATE_START_ALPHA / split);
 
     if (isinf(limit)) {
-        return;
+        return NGX_OK;
     }
 
     limit = ngx_max(limit, 0.5) * rule->bound;
 
-    look->over = gate_test_over(&rule->test, total[NGX_GATE_CANARY],
-                                gate_hist_above(h[NGX_GATE_CANARY], limit));
+    look->over = gate_test_over_split(&rule->test, split,
+                                 total[NGX_GATE_CANARY],
+                                 gate_hist_above(h[NGX_GATE_CANARY], limit));
+
+    return NGX_OK;
 }
 
 
@@ -434,7 +349,6 @@ void
 ngx_gate_verdict_tick(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
 {
     uint64_t           w;
-    ngx_uint_t         i;
     ngx_gate_block_t  *b;
 
     w = ngx_gate_load(&rc->sh->word);
@@ -449,78 +363,32 @@ ngx_gate_verdict_tick(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc)
         return;
     }
 
-    for (i = 0; i < rc->nrules; i++) {
-        ngx_gate_verdict_snapshot(rc, i, b);
-    }
+    ngx_gate_window_tick(node, rc, b);
+
+    /* the fleet's numbers are judged when they come */
 
     ngx_gate_verdict_judge(node, rc, ngx_gate_load(&b->tag),
-                            ngx_gate_rules_all(rc));
+                           ngx_gate_rules_all(rc),
+                           1u << NGX_GATE_SCOPE_NODE);
 }
 
 
-/* Eight a window, each over the oldest. */
-
-static void
-ngx_gate_verdict_snapshot(ngx_gate_rollout_conf_t *rc, ngx_uint_t rule,
-    ngx_gate_block_t *b)
+void
+ngx_gate_verdict_remote(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
+    uint64_t tag, uint64_t *v, ngx_uint_t n)
 {
-    uint64_t                   tag;
-    ngx_uint_t                 i, k, n, slot;
-    ngx_msec_int_t             age, oldest, newest;
-    ngx_gate_snapshot_t       *s;
-    ngx_gate_hist_snapshot_t  *h;
+    uint64_t           w;
+    ngx_gate_block_t  *b;
 
-    tag = ngx_gate_load(&b->tag);
-    slot = 0;
-    oldest = -1;
-    newest = (ngx_msec_int_t) (ngx_current_msec
-                               - (ngx_msec_t) b->started_msec);
+    w = ngx_gate_load(&rc->sh->word);
+    b = ngx_gate_evidence_block(rc->sh, w);
 
-    for (i = 0; i < NGX_GATE_SNAPSHOTS; i++) {
-        s = &rc->sh->snapshots[rule][i];
-
-        if (s->tag != tag) {
-            oldest = NGX_MAX_INT32_VALUE;
-            slot = i;
-            continue;
-        }
-
-        age = (ngx_msec_int_t) (ngx_current_msec - (ngx_msec_t) s->msec);
-
-        newest = ngx_min(newest, age);
-
-        if (age > oldest) {
-            oldest = age;
-            slot = i;
-        }
-    }
-
-    if (newest < (ngx_msec_int_t) (rc->rules[rule].window
-                                   / NGX_GATE_SNAPSHOTS))
-    {
+    if (ngx_gate_load(&b->tag) != tag) {
         return;
     }
 
-    s = &rc->sh->snapshots[rule][slot];
+    ngx_gate_window_remote(node, rc, b, tag, v, n);
 
-    /* an agent that died here left it odd: it stays odd until we are done */
-
-    ngx_gate_store(&s->seq, s->seq | 1);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-
-    s->tag = tag;
-    s->msec = ngx_current_msec;
-    ngx_gate_verdict_tallies(&rc->rules[rule], rule, b, s->arm);
-
-    if (rc->rules[rule].type == NGX_GATE_RULE_LATENCY_RATIO) {
-        h = &rc->sh->hists[rc->rules[rule].hists][slot];
-
-        for (n = 0; n < NGX_GATE_ARMS; n++) {
-            for (k = 0; k < GATE_HIST_BUCKETS; k++) {
-                h->hist[n][k] = ngx_gate_peek(&b->arm[n].hist[k]);
-            }
-        }
-    }
-
-    ngx_gate_store(&s->seq, s->seq + 1);
+    ngx_gate_verdict_judge(node, rc, tag, ngx_gate_rules_all(rc),
+                           1u << NGX_GATE_SCOPE_FLEET);
 }

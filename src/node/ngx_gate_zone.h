@@ -94,6 +94,12 @@
 #define NGX_GATE_KIND_FALLBACK   2
 #define NGX_GATE_KINDS           3
 
+/* whose numbers a rule looks at: this node's, or those of all */
+
+#define NGX_GATE_SCOPE_NODE      0
+#define NGX_GATE_SCOPE_FLEET     1
+#define NGX_GATE_SCOPES          2
+
 /* atomics on 64-bit words, which ngx_atomic_t is not on every platform */
 
 #define ngx_gate_load(p)         __atomic_load_n(p, __ATOMIC_ACQUIRE)
@@ -283,6 +289,13 @@ typedef struct {
  */
 
 #define NGX_GATE_VECTOR_ARM        11
+#define NGX_GATE_VECTOR_REQUESTS   0     /* within an arm */
+#define NGX_GATE_VECTOR_BEGUN      1
+#define NGX_GATE_VECTOR_ATTEMPTS   2
+#define NGX_GATE_VECTOR_FAILURES   5
+#define NGX_GATE_VECTOR_UNAVAILABLE  8
+#define NGX_GATE_VECTOR_BROKEN     9
+#define NGX_GATE_VECTOR_CENSORED   10
 #define NGX_GATE_VECTOR_SAVED      22
 #define NGX_GATE_VECTOR_FALLBACKS  23
 #define NGX_GATE_VECTOR_LIFETIME   24    /* so many of all steps together */
@@ -299,8 +312,12 @@ typedef struct {
  */
 
 typedef struct {
+    uint64_t                   seq;         /* odd while it is written */
     uint64_t                   tag;         /* of the block it belongs to */
     uint64_t                   synced;      /* monotonic ms */
+    uint64_t                   since[NGX_GATE_RULES];  /* monotonic ms: what
+                                               came before is no part of the
+                                               rule's window; 0: all is */
     uint64_t                   v[NGX_GATE_VECTOR];
 } ngx_gate_remote_t;
 
@@ -334,10 +351,16 @@ struct ngx_gate_rollout_s {
     uint64_t                   fallbacks_retired;
     uint64_t                   hist_retired[NGX_GATE_ARMS][GATE_HIST_BUCKETS];
 
-    uint64_t                   breach_since[NGX_GATE_RULES];  /* msec, 0 no */
-    ngx_gate_snapshot_t        snapshots[NGX_GATE_RULES][NGX_GATE_SNAPSHOTS];
-    ngx_gate_hist_snapshot_t   hists[NGX_GATE_RATIO_RULES]
+    uint64_t                   breach_since[NGX_GATE_SCOPES]
+                                           [NGX_GATE_RULES];  /* msec, 0 no */
+    ngx_gate_snapshot_t        snapshots[NGX_GATE_SCOPES][NGX_GATE_RULES]
+                                        [NGX_GATE_SNAPSHOTS];
+    ngx_gate_hist_snapshot_t   hists[NGX_GATE_SCOPES][NGX_GATE_RATIO_RULES]
                                     [NGX_GATE_SNAPSHOTS];
+    uint64_t                   proved;      /* epoch << 32 | scope that
+                                               proved its breach */
+    uint32_t                   observed_epoch;  /* whose breach was told, and
+                                               no more, in mode "observe" */
 
     /* the fleet's share; written by the agent */
 

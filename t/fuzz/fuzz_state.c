@@ -9,6 +9,7 @@
 #include "../../src/core/gate_parse.c"
 #include "../../src/core/gate_switch.c"
 #include "../../src/core/gate_state.c"
+#include "../../src/core/gate_state_read.c"
 
 
 #define fuzz_check(expr)  do { if (!(expr)) { __builtin_trap(); } } while (0)
@@ -31,8 +32,20 @@ fuzz_valid(const gate_state_t *s)
         fuzz_check(r->state <= GATE_ROLLED_BACK);
         fuzz_check(r->weight <= 10000 && r->conf_weight <= 10000);
         fuzz_check(r->step <= GATE_STATE_STEP_MAX && r->since >= 0);
+        fuzz_check(r->known.rev <= GATE_STATE_REV_MAX);
+        fuzz_check(r->known.there <= 1 && r->known.dirty <= 1);
+        fuzz_check(r->opening <= GATE_STATE_OPENING_MAX);
         fuzz_check(i == 0 || strcmp(r->name, r[-1].name) != 0);
     }
+
+    for (i = 0; i < s->nmodes; i++) {
+        fuzz_check(gate_name_valid((const unsigned char *) s->modes[i].gate,
+                                   strlen(s->modes[i].gate)));
+        fuzz_check(s->modes[i].known.rev <= GATE_STATE_REV_MAX);
+        fuzz_check(s->modes[i].since >= 0);
+    }
+
+    fuzz_check(memchr(s->inc, '\0', sizeof(s->inc)) != NULL);
 }
 
 
@@ -48,7 +61,8 @@ LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 
     if (gate_state_decode((const char *) data, size, &s, &err) != 0) {
         fuzz_check(err != NULL && s.rollouts == NULL && s.switches == NULL
-                   && s.nrollouts == 0 && s.nswitches == 0);
+                   && s.nrollouts == 0 && s.nswitches == 0
+                   && s.modes == NULL && s.nmodes == 0);
         return 0;
     }
 

@@ -281,6 +281,51 @@ sub load {
     return $load;
 }
 
+# Redis and what stands between.  See the packages; all of it ends with the
+# test.
+
+sub redis {
+    my ($self, %opt) = @_;
+    require Gate::Redis;
+    my $redis = Gate::Redis->new(dir => $self->{dir}, %opt);
+    push @{ $self->{stops} }, $redis;
+    return exists $opt{start} && !$opt{start} ? $redis : $redis->start;
+}
+
+sub sentinel {
+    my ($self, %opt) = @_;
+    require Gate::Sentinel;
+    return $self->_stops(Gate::Sentinel->new(dir => $self->{dir}, %opt));
+}
+
+sub proxy {
+    my ($self, @args) = @_;
+    require Gate::Proxy;
+    return $self->_stops(Gate::Proxy->new(@args));
+}
+
+sub fake_redis {
+    my ($self, @args) = @_;
+    require Gate::FakeRedis;
+    return $self->_stops(Gate::FakeRedis->new(@args));
+}
+
+sub _stops {
+    my ($self, $child) = @_;
+    push @{ $self->{stops} }, $child;
+    return $child;
+}
+
+# Several nginx nodes; done() looks after them.
+
+sub fleet {
+    my ($self, @args) = @_;
+    require Gate::Fleet;
+    my $fleet = Gate::Fleet->new($self, @args);
+    push @{ $self->{fleets} }, $fleet;
+    return $fleet;
+}
+
 # The error log.
 
 sub log_size { return -s "$_[0]{dir}/error.log" || 0 }
@@ -322,12 +367,18 @@ sub allow { my ($self, @re) = @_; push @{ $self->{allow} }, @re; return $self }
 
 # The end.
 
+sub _checks {
+    my ($self) = @_;
+    return ($self->{started} ? $self->_verdict : (),
+        map { $_->verdict } @{ $self->{fleets} || [] });
+}
+
 sub done {
     my ($self) = @_;
 
     return if $self->{done}++ || $self->{owner} != $$;
 
-    my @checks = $self->{started} ? $self->_verdict : ();
+    my @checks = $self->_checks;
     for my $child (@{ $self->{stops} }) { eval { $child->stop } }
 
     # after done_testing() a failure can only show in the exit code
@@ -347,6 +398,7 @@ sub done {
     Test::More::note($self->log_from(0)) if ($ENV{TEST_VERBOSE} || 0) > 1;
 
     my $passing = $ok && !$self->{died} && Test::More->builder->is_passing;
+    $_->clean($ENV{TEST_LEAVE} || !$passing) for @{ $self->{fleets} || [] };
     if ($ENV{TEST_LEAVE} || !$passing) {
         Test::More::diag("see $self->{dir}");
     } else {

@@ -61,8 +61,8 @@ key=$(
         dpkg-query -W -f '${Version}\n' nginx-dev
         echo "$NGINX_SRC $ROOT $cc_opt $ld_opt ${NGX_CONF_FLAGS[*]}"
         cat "$ROOT/config"
-        cd "$ROOT" && find src -name '*.[ch]' -o -name '*.inc' -o -name '*.lua' \
-            | sort
+        cd "$ROOT" && find src -name '*.[ch]' -o -name '*.inc' | sort
+        cat src/*/*.lua src/fleet/scripts.sh
     } 2>&1 | sha256sum
 )
 

@@ -17,7 +17,7 @@ run="perl curl openssl redis-server redis-tools"
 test="libio-socket-ssl-perl nghttp2-client prometheus dpkg-dev xz-utils patch
       libpcre2-dev zlib1g-dev"
 
-lint="perl binutils clang clang-tidy cppcheck libclang-rt-dev"
+lint="perl binutils clang clang-tidy cppcheck libclang-rt-dev lua5.1"
 
 bench="valgrind wrk"
 

@@ -37,7 +37,7 @@ fuzz() {
     clang -std=c11 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Werror \
           -fsanitize=fuzzer,address,undefined \
           -fno-sanitize-recover=undefined -Isrc -o "$bin.$$" "$src" \
-          -ljansson -lcrypto -lm || return 1
+          -ljansson -lcrypto -l:libhiredis.a -lm || return 1
     mv "$bin.$$" "$bin"
 
     if ! "$bin" -max_total_time="$SECONDS_EACH" -timeout=5 \

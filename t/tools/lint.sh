@@ -1,6 +1,6 @@
 #!/bin/bash
 
-# make lint: compiler, clang-tidy, cppcheck, the style check, the symbols.
+# make lint: compiler, clang-tidy, cppcheck, Lua, the style check, the symbols.
 # Everything is looked at before it fails, so that one run shows it all.
 
 . "$(dirname "$0")/env.sh"
@@ -100,6 +100,42 @@ step style
 
 perl t/tools/style.pl --selftest || fail "the style check's own test"
 perl t/tools/style.pl src || fail style
+
+
+step lua
+
+# As Redis runs them: whole, with its own Lua.  Nothing may be global but what
+# Redis gives, and that is only read.
+
+globals="ARGV KEYS cjson ipairs math pairs redis string table tonumber type"
+globals="$globals unpack"
+
+for file in src/fleet/*.lua; do
+    name=$(basename "$file" .lua)
+
+    sh src/fleet/scripts.sh src/fleet "$name" > "$GATE_BUILD/lint.lua"
+
+    if ! out=$(luac5.1 -l -p "$GATE_BUILD/lint.lua" 2>&1); then
+        printf '%s: %s\n' "$file" "$out"
+        fail "lua, $file"
+        continue
+    fi
+
+    # a part that is included uses what stands before it
+
+    case "$name" in
+        hash) continue ;;
+    esac
+
+    strange=$(printf '%s\n' "$out" | awk -v known="$globals" '
+        BEGIN { split(known, list, " "); for (i in list) ok[list[i]] = 1 }
+        / SETGLOBAL / { print "sets " $NF }
+        / GETGLOBAL / && !ok[$NF] { print "reads " $NF }' | sort -u | xargs)
+
+    [ -z "$strange" ] || fail "lua, $file: $strange"
+done
+
+rm -f "$GATE_BUILD/lint.lua"
 
 
 step symbols

@@ -54,8 +54,8 @@ key=$(
         "$CC" --version
         echo "$SRC ${options[*]}"
         cat "$ROOT/config"
-        cd "$ROOT" && find src -name '*.[ch]' -o -name '*.inc' -o -name '*.lua' \
-            | sort
+        cd "$ROOT" && find src -name '*.[ch]' -o -name '*.inc' | sort
+        cat src/*/*.lua src/fleet/scripts.sh
     } | sha256sum
 )
 

@@ -51,7 +51,8 @@ if [ -n "$newest" ]; then
             set -- "$1" "$2"
         fi
 
-        "$CC" "${flags[@]}" "${@:3}" -o "$2" "$1" -ljansson -lcrypto -lm
+        "$CC" "${flags[@]}" "${@:3}" -o "$2" "$1" \
+              -ljansson -lcrypto -l:libhiredis.a -lm
     }
 
     export -f compile

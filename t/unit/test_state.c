@@ -3,6 +3,7 @@
 #include "../../src/core/gate_parse.c"
 #include "../../src/core/gate_switch.c"
 #include "../../src/core/gate_state.c"
+#include "../../src/core/gate_state_read.c"
 
 #include "tap.h"
 
@@ -15,10 +16,12 @@ test_fill(gate_state_t *s)
 {
     static gate_state_switch_t   switches[2];
     static gate_state_rollout_t  rollouts[2];
+    static gate_state_mode_t     modes[2];
 
     memset(s, 0, sizeof(gate_state_t));
     memset(rollouts, 0, sizeof(rollouts));
     memset(switches, 0, sizeof(switches));
+    memset(modes, 0, sizeof(modes));
 
     s->secret[0] = UINT64_MAX;
     s->secret[1] = 1;
@@ -26,6 +29,9 @@ test_fill(gate_state_t *s)
     s->nrollouts = 2;
     s->switches = switches;
     s->nswitches = 2;
+    s->modes = modes;
+    s->nmodes = 2;
+    strcpy(s->inc, "fedcba98765432100123456789abcde001234567");
 
     strcpy(rollouts[0].name, "shop");
     strcpy(rollouts[0].stable, "shop_v1");
@@ -43,6 +49,12 @@ test_fill(gate_state_t *s)
     strcpy(rollouts[0].source, "breach");
     strcpy(rollouts[0].actor, "node-1");
     rollouts[0].record = test_record;
+    rollouts[0].known.rev = GATE_STATE_REV_MAX;
+    rollouts[0].known.there = 1;
+    rollouts[0].known.dirty = 1;
+    rollouts[0].provisional = 1;
+    rollouts[0].opening = GATE_STATE_OPENING_MAX;
+    rollouts[0].flip_epoch = UINT32_MAX - 1;
 
     memset(rollouts[1].name, 'n', 64);
 
@@ -55,6 +67,19 @@ test_fill(gate_state_t *s)
     switches[0].since = 1795255200;
     strcpy(switches[0].source, "api");
     strcpy(switches[0].actor, "alice");
+    switches[0].known.rev = 1795255200123;
+    switches[0].known.there = 1;
+
+    strcpy(modes[0].gate, "maintenance");
+    strcpy(modes[0].mode, "observe");
+    modes[0].since = 1795255201;
+    strcpy(modes[0].source, "redis");
+    strcpy(modes[0].actor, "operator");
+    modes[0].known.rev = 1795255201456;
+    modes[0].known.dirty = 1;
+
+    strcpy(modes[1].gate, "canary");
+    strcpy(modes[1].mode, "off");
 }
 
 
@@ -65,7 +90,14 @@ test_same(const gate_state_t *a, const gate_state_t *b)
     gate_state_rollout_t  x, y;
 
     if (memcmp(a->secret, b->secret, sizeof(a->secret)) != 0
+        || strcmp(a->inc, b->inc) != 0 || a->nmodes != b->nmodes
         || a->nrollouts != b->nrollouts || a->nswitches != b->nswitches)
+    {
+        return 0;
+    }
+
+    if (a->nmodes != 0
+        && memcmp(a->modes, b->modes, a->nmodes * sizeof(a->modes[0])) != 0)
     {
         return 0;
     }
@@ -140,6 +172,9 @@ test_round_trip(void)
     tap_ok(text != NULL
            && gate_state_decode(text, strlen(text), &back, NULL) == 0
            && test_same(&s, &back), "the empty state");
+    tap_ok(text != NULL && strstr(text, "modes") == NULL
+           && strstr(text, "inc") == NULL,
+           "of modes and Redis there is nothing without them");
     gate_state_free(&back);
     gate_state_free_text(text);
     gate_state_free_text(NULL);
@@ -176,6 +211,14 @@ test_encode_refusals(void)
     REFUSED("an impossible message", s.switches[0].value.message_len = 513);
     REFUSED("an empty window", s.switches[0].value.from = 1795255300);
     REFUSED("a negative end", s.switches[0].value.until = -1);
+    REFUSED("a revision out of range", s.switches[0].known.rev
+                                       = GATE_STATE_REV_MAX + 1);
+    REFUSED("an opening out of range", s.rollouts[0].opening
+                                       = GATE_STATE_OPENING_MAX + 1);
+    REFUSED("an incarnation without an end", s.inc[40] = 'x');
+    REFUSED("a mode of no gate", s.modes[1].gate[0] = '\0');
+    REFUSED("two modes of one gate", strcpy(s.modes[1].gate, "maintenance"));
+    REFUSED("a gate without a mode", s.modes[1].mode[0] = '\0');
 
     test_fill(&s);
     strcpy(test_record, "[]");
@@ -310,6 +353,30 @@ test_decode_refusals(void)
     test_replace("\"reason\"", "\"record\": \"{\", \"reason\"", "record");
     test_replace("\"reason\"", "\"record\": null, \"reason\"", "record");
     test_replace("\"rollouts\"", "\"rollout\"", "complete");
+
+    test_replace("\"inc\": \"fedc", "\"inc\": \"", NULL);
+    test_replace("\"inc\": \"f", "\"inc\": \"00", "incarnation");
+    test_replace("\"inc\": \"f", "\"inc\": \"\\n", "incarnation");
+    test_replace("9007199254740992", "9007199254740993", "fleet");
+    test_replace("9007199254740992", "-1", "fleet");
+    test_replace("\"provisional\": true", "\"provisional\": false", NULL);
+    test_replace("\"provisional\": true", "\"provisional\": 1", "fleet");
+    test_replace("\"opening\": 7", "\"opening\": 8", "fleet");
+    test_replace("4294967294", "4294967296", "fleet");
+    test_replace("1795255200123", "\"1\"", "fleet");
+    test_replace("\"rev\": 1795255200123,", "", NULL);
+    test_replace("\"maintenance\"", "\"canary\"", "two of one");
+    test_replace("\"maintenance\"", "\"limits-of-tomorrow\"", "mode");
+    test_replace("\"maintenance\"", "\"other\"", NULL);
+    test_replace("\"observe\"", "\"some_day\"", NULL);
+    test_replace("\"observe\"", "\"some day\"", "mode");
+    test_replace("\"operator\"", "5", "mode");
+    test_replace("1795255201456", "0.5", "mode");
+
+    /* "modes" is not asked for, and is an array where it is there */
+
+    test_replace("\"modes\"", "\"fashions\"", NULL);
+    test_replace("\"modes\": [", "\"modes\": 1, \"x\": [", "complete");
 
     /* what a record before the error allocated must not leak */
 

@@ -15,23 +15,27 @@ use File::Path ();
 use Gate::Proc qw(alive kill_hard spawn wait_exit);
 use Gate::Util qw(json root scale slurp);
 
-# Returns the path of the binary.  The lock and the rename keep parallel test
-# files from running a half-written one.
+# Returns the path of the binary, also of another tool ("clock.so": a shared
+# object).  The lock and the rename keep parallel test files from running a
+# half-written one.
 
 sub build {
-    my $src = root() . '/t/tools/load.c';
+    my $name = @_ ? $_[0] : 'load';
+    my ($base, $so) = $name =~ /^([\w-]+)(\.so)?$/;
+    my $src = root() . "/t/tools/$base.c";
     my $dir = $ENV{GATE_BUILD} || root() . '/build';
-    my $bin = "$dir/load";
+    my $bin = "$dir/$name";
 
     File::Path::make_path($dir);
-    open my $lock, '>', "$dir/.load.lock" or die "$dir/.load.lock: $!\n";
+    open my $lock, '>', "$dir/.$name.lock" or die "$dir/.$name.lock: $!\n";
     flock $lock, LOCK_EX or die "flock: $!\n";
 
     return $bin if -x $bin && (stat _)[9] >= (stat $src)[9];
 
-    my $cc = $ENV{CC} || 'cc';
-    my $out = `$cc -std=c11 -O2 -Wall -Wextra -o $bin.$$ $src 2>&1`;
-    die "cannot compile the load generator:\n$out\n" if $?;
+    my $cc = ($ENV{CC} || 'cc') . ' -std=c11 -O2 -Wall -Wextra'
+        . ($so ? ' -shared -fPIC' : '');
+    my $out = `$cc -o $bin.$$ $src 2>&1`;
+    die "cannot compile $name:\n$out\n" if $?;
     rename "$bin.$$", $bin or die "rename: $!\n";
     return $bin;
 }

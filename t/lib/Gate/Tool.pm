@@ -36,16 +36,15 @@ sub done {
 
     my @problems;
 
-    if ($self->{started}) {
-        for ($self->_verdict) {
-            my ($name, @lines) = @$_;
-            push @problems, map { "$name: $_" } @lines;
-        }
+    for ($self->_checks) {
+        my ($name, @lines) = @$_;
+        push @problems, map { "$name: $_" } @lines;
     }
 
     for my $child (@{ $self->{stops} }) { eval { $child->stop } }
 
     chomp @problems;
+    $_->clean($ENV{TEST_LEAVE}) for @{ $self->{fleets} || [] };
     File::Path::remove_tree($self->{dir}) unless $ENV{TEST_LEAVE};
     return @problems;
 }
