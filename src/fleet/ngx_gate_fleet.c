@@ -214,6 +214,12 @@ ngx_gate_fleet_mails(ngx_gate_member_t *m)
 {
     ngx_gate_mail_t  *mail;
 
+    /* a letter about a newer configuration is not for us */
+
+    if (m->node->generation != m->node->sh->generation) {
+        return;
+    }
+
     for ( ;; ) {
 
         /* one at a time, so that they happen in the order they came */
@@ -229,10 +235,10 @@ ngx_gate_fleet_mails(ngx_gate_member_t *m)
         }
 
         if (mail->kind == NGX_GATE_MAIL_ROLLOUT) {
-            ngx_gate_decide_mail(m, mail);
+            ngx_gate_wish_mail(m, mail);
 
         } else {
-            ngx_gate_control_mail(m, mail);
+            ngx_gate_put_mail(m, mail);
         }
     }
 }

@@ -8,8 +8,11 @@
  * This node as a member of its fleet.
  *
  *   ngx_gate_fleet.c     the agent's part: opens the session, runs the rest
- *   ngx_gate_control.c   control keys: switches and modes, from and to Redis
- *   ngx_gate_decide.c    rollouts: what Redis decided, what it is asked
+ *   ngx_gate_control.c   control keys, switches and modes: from Redis
+ *   ngx_gate_put.c       and to it
+ *   ngx_gate_decide.c    rollouts: what Redis decided, what it is to be told
+ *   ngx_gate_op.c        how it is told
+ *   ngx_gate_wish.c      what operators want of them
  *   ngx_gate_told.c      a rollout's hash as a structure
  *   ngx_gate_sync.c      evidence, and who else is there
  *   ngx_gate_redis.c     the session with Redis
@@ -124,7 +127,7 @@ void ngx_gate_control_tick(ngx_gate_member_t *m);
 void ngx_gate_control_lost(ngx_gate_member_t *m);
 
 /* An operator's wish from the mailbox. */
-void ngx_gate_control_mail(ngx_gate_member_t *m, ngx_gate_mail_t *mail);
+void ngx_gate_put_mail(ngx_gate_member_t *m, ngx_gate_mail_t *mail);
 
 
 /* ngx_gate_decide.c */
@@ -135,7 +138,7 @@ void ngx_gate_decide_tick(ngx_gate_member_t *m);
 /* Whether a command about some rollout is under way. */
 ngx_uint_t ngx_gate_decide_busy(ngx_gate_member_t *m);
 void ngx_gate_decide_lost(ngx_gate_member_t *m);
-void ngx_gate_decide_mail(ngx_gate_member_t *m, ngx_gate_mail_t *mail);
+void ngx_gate_wish_mail(ngx_gate_member_t *m, ngx_gate_mail_t *mail);
 
 /* What a look says of rollout i; returns 1 when that changed something. */
 ngx_uint_t ngx_gate_decide_seen(ngx_gate_member_t *m, ngx_uint_t i,
