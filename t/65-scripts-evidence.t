@@ -65,14 +65,19 @@ subtest 'evidence is the sum of what each node has counted' => sub {
     is_deeply(($a->evidence(1, { 0 => 10, 551 => 1 }, {}))[0],
         { 0 => 12, 3 => 1, 551 => 1 }, 'or when a field is none');
 
+    $a->evidence(4, { 1 => 1, 2 => 5 }, {});
+    $a->evidence(4, { 1 => 1, 3 => 5 }, {});
+    is_deeply(($a->evidence(4, { 1 => 1, 2 => 5, 3 => 5 }, {}))[0],
+        { 1 => 1, 2 => 5, 3 => 5 }, 'nothing is taken back and added twice');
+
     my $big = 9007199254740000;
     is_deeply(($b->evidence(3, { 0 => $big, 1 => 1e14 }, {}))[0],
         { 0 => $big, 1 => '100000000000000' }, 'large numbers stay exact');
 
     like($s->try('evidence', [$key, 'gate#totals:shop'], 'c:1', $_, '', 60),
         qr/GATEVECTOR/, 'what is no vector is refused')
-        for '1', '1:', '1:2 ', ' 1:2', '1:2  3:4', '1:-2', '1:2 x', '1:1e3',
-            '1:2 ' x 20000;
+        for '1', '1:', '1:2 ', ' 1:2', '1:2  3:4', '1:-2', '1:2 x', '1:1.5',
+            '1:"2"', '1:nan', '[:]', ']', '1:2 ' x 20000;
 };
 
 # Nodes that count, lose replies, repeat themselves, begin anew, and a Redis

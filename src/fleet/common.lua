@@ -5,13 +5,13 @@
 --
 -- "gate#epoch", the ledger, is Redis's memory of what it was told:
 --
---   inc        its life, "<us of its birth>-<random>": another one whenever
---              something may have been lost, because the ledger is gone or
---              the server is another process than before
---   run        that process's run_id
---   rev        the highest revision given out; never below the clock in us,
+--   inc        its incarnation, "<us of its birth>-<random>": another one
+--              when all of it was lost; of two the later one is newer
+--   rev        the highest revision given out; never below the clock in ms,
 --              so what was said later has the higher one, also across losses
---   born       the highest revision that was given out in earlier lives
+--   run        the run_id of the server
+--   life       the first revision of the present life: another one begins
+--              when the ledger was lost or the server is another process
 --   k:<key>    of a string: "<rev> <flag> <digest> <expires> <evicted> <text>"
 --   c:<key>    of a hash: "<rev> <flag> <epoch> <state> <bp> <step> <origin>
 --              <evicted>"; "<rev> <flag> - <origin> <evicted>" is a deleted one
@@ -24,9 +24,9 @@
 -- configuration opened it by itself.  origin is the highest revision of
 -- earlier lives that it goes back to.
 --
--- A node says which revision it knows, and from which life.  Where it knows
--- more than the ledger, Redis has forgotten, and the node is asked to restore
--- it; what was said in this life is not undone by what is known from another.
+-- A node says which revision it knows.  Where it knows more than the ledger,
+-- Redis has forgotten, and the node is asked to restore it; what was said in
+-- this life is not undone by what is known from an earlier one.
 -- Absence with a ledger that remembers the key is an operator's DEL, and
 -- obeyed.
 --
@@ -115,7 +115,7 @@ end
 -- revision that the node knows of anything; run: the server's run_id, where
 -- it is to be compared.
 local function ledger_open(key, events, node, known, top, names, run)
-    local values = call('HMGET', key, 'inc', 'rev', 'born', 'run',
+    local values = call('HMGET', key, 'inc', 'rev', 'life', 'run',
                         unpack(names))
     local entries = {}
 
@@ -125,35 +125,44 @@ local function ledger_open(key, events, node, known, top, names, run)
 
     local ledger = {
         key = key, stream = events, prefix = #key - #'epoch',
-        node = node, known = known, top = top,
+        node = node, top = top,
         inc = values[1] or '', rev = number(values[2]) or 0,
-        born = number(values[3]) or 0,
+        life = number(values[3]) or 0, run = values[4],
         entries = entries, fresh = {}, writes = {}, events = {},
         changed = false
     }
 
-    local last = birth(ledger.inc)
+    local lost = birth(ledger.inc) == 0
 
-    if last == 0 or run and run ~= values[4] then
-        local us = text_of(math.max(now_us, last + 1, birth(known) + 1))
+    if lost then
+        local us = text_of(math.max(now_us, birth(known) + 1))
 
         ledger.inc = us .. '-' .. redis.sha1hex(node .. us .. known)
                                       :sub(1, INC_MAX - 1 - #us)
+    end
+
+    if lost or run and run ~= '-' and run ~= ledger.run then
         ledger.run = run or run_id()
-        ledger.born = ledger.rev
+        ledger.life = math.max(ledger.rev, now - 1, top) + 1
         ledger.changed = true
     end
 
     ledger.other = known ~= ledger.inc
-    ledger.later = ledger.other and birth(ledger.inc) > birth(known)
+    ledger.later = birth(ledger.inc) > birth(known)
 
     return ledger
 end
 
 
+-- Whether a node's revision is from an earlier life.
+local function is_earlier(ledger, rev)
+    return ledger.later or rev < ledger.life
+end
+
+
 -- What was said in an earlier life is a memory.
 local function remembered(ledger, entry)
-    if entry.rev <= ledger.born then
+    if entry.rev < ledger.life then
         entry.flag, entry.origin = 'r', entry.rev
     end
 
@@ -169,7 +178,8 @@ end
 
 
 local function next_rev(ledger)
-    ledger.rev = math.max(ledger.rev + 1, now_us, ledger.top + 1)
+    ledger.rev = math.max(ledger.rev, ledger.top, ledger.life - 1, now - 1)
+                 + 1
 
     return ledger.rev
 end
@@ -195,12 +205,10 @@ end
 
 -- Whether the node knows better than the ledger.
 local function wanted(ledger, entry, rev)
-    if not ledger.other then
-        return rev > entry.rev
-    end
+    local earlier = is_earlier(ledger, rev)
 
-    if entry.flag == 'f' then
-        return rev > entry.rev and not ledger.later
+    if entry.flag == 'f' or not (earlier or ledger.other) then
+        return rev > entry.rev and not (earlier and entry.flag == 'f')
     end
 
     return rev > entry.origin
@@ -234,14 +242,8 @@ local function commit(ledger)
         return nil
     end
 
-    local list = { 'inc', ledger.inc, 'rev', text_of(ledger.rev) }
-
-    if ledger.run then
-        for _, text in ipairs({ 'born', text_of(ledger.born),
-                                'run', ledger.run }) do
-            list[#list + 1] = text
-        end
-    end
+    local list = { 'inc', ledger.inc, 'rev', text_of(ledger.rev),
+                   'life', text_of(ledger.life), 'run', ledger.run or '-' }
 
     for name, text in pairs(ledger.fresh) do
         list[#list + 1] = name

@@ -20,133 +20,162 @@ local clock = call('TIME')
 local field = ARGV[1]
 
 
--- values by index, the indices in order; nil where it is no vector
+-- { i, v, i, v, ... }; nil where it is no vector.  The detour through JSON
+-- takes a third of the time of a loop.
 local function parse(s)
-    local values, order, len = {}, {}, 0
-
-    for i, v in s:gmatch('(%d+):(%d+)') do
-        if not values[i] then
-            order[#order + 1] = i
-        end
-
-        values[i] = tonumber(v)
-        len = len + #i + #v + 2
-    end
-
-    if len ~= (#s > 0 and #s + 1 or 0) then
+    if type(s) ~= 'string' or #s > VECTOR_MAX then
         return nil
     end
 
-    return values, order
-end
+    local ok, list = pcall(cjson.decode, '[' .. s:gsub('[ :]', ',') .. ']')
 
-
-local function format(values, order)
-    local list = {}
-
-    for n, i in ipairs(order) do
-        list[n] = i .. ':' .. string.format('%.0f', values[i])
+    if not ok or #list % 2 ~= 0 then
+        return nil
     end
 
-    return table.concat(list, ' ')
+    for n = 1, #list do
+        local v = list[n]
+
+        if type(v) ~= 'number' or v < 0 or v % 1 ~= 0 then
+            return nil
+        end
+    end
+
+    return list
 end
 
 
--- Adds b, or what b has more than a; order is that of sum and grows.
-local function add(sum, order, b, a)
-    for i, v in pairs(b) do
-        local more = v - (a and a[i] or 0)
+-- Not with "..", which would print 1e+14.
+local function format(list)
+    local pairs_ = {}
 
-        if not sum[i] then
-            sum[i] = 0
-            order[#order + 1] = i
+    for n = 1, #list, 2 do
+        pairs_[(n + 1) / 2] = string.format('%d:%d', list[n], list[n + 1])
+    end
+
+    return table.concat(pairs_, ' ')
+end
+
+
+-- where the value of an index is
+local function places(list)
+    local at = {}
+
+    for n = 1, #list, 2 do
+        at[list[n]] = n + 1
+    end
+
+    return at
+end
+
+
+-- Adds what b has more than a to sum.  Whether b has everything that a has.
+local function add(sum, b, a)
+    local at, had = places(sum), places(a)
+    local missed = #a / 2
+
+    for n = 1, #b, 2 do
+        local i, v = b[n], b[n + 1]
+        local before = 0
+
+        if had[i] then
+            before = a[had[i]]
+            missed = missed - 1
         end
 
-        sum[i] = sum[i] + more
+        if v < before then
+            missed = missed + 1
+
+        elseif at[i] then
+            sum[at[i]] = sum[at[i]] + v - before
+
+        else
+            sum[#sum + 1] = i
+            sum[#sum + 1] = v - before
+            at[i] = #sum
+        end
     end
+
+    return missed == 0
+end
+
+
+-- The greater of both, by index.
+local function greater(a, b)
+    local at = places(b)
+
+    for n = 1, #a, 2 do
+        local place = at[a[n]]
+
+        if place then
+            b[place] = math.max(b[place], a[n + 1])
+        else
+            b[#b + 1] = a[n]
+            b[#b + 1] = a[n + 1]
+        end
+    end
+
+    return b
 end
 
 
 -- The sum of all fields as they are.
 local function recount(key)
-    local sum, order = {}, {}
-    local all = {}
-
-    if call('HLEN', key) <= FIELDS_MAX then
-        all = call('HGETALL', key)
-    end
+    local sum = {}
+    local all = call('HLEN', key) <= FIELDS_MAX and call('HGETALL', key) or {}
 
     for n = 1, #all, 2 do
-        local values = all[n] ~= 'sum' and parse(all[n + 1])
+        local list = all[n] ~= 'sum' and parse(all[n + 1])
 
-        if values then
-            add(sum, order, values)
+        if list then
+            add(sum, list, {})
         end
     end
-
-    return sum, order
-end
-
-
-local function merge(key, vector)
-    local have = call('HMGET', key, field, 'sum')
-    local old, sum = have[1], have[2]
-
-    if vector == '' or vector == old then
-
-        if sum then
-            return sum
-        end
-
-        if not old and call('HLEN', key) == 0 then
-            return ''
-        end
-
-        sum = format(recount(key))
-        call('HSET', key, 'sum', sum)
-
-        return sum
-    end
-
-    local new, order = parse(vector)
-    local before = old and parse(old)
-
-    for i, v in pairs(before or {}) do
-
-        if not new[i] then
-            order[#order + 1] = i
-        end
-
-        new[i] = math.max(new[i] or 0, v)
-    end
-
-    local total, indices = nil, nil
-
-    if sum and (before or not old) then
-        total, indices = parse(sum)
-    end
-
-    if total then
-        add(total, indices, new, before)
-
-    else
-        -- ours as it is to be, instead of what is there
-
-        total, indices = recount(key)
-
-        if before then
-            add(total, indices, new, before)
-        else
-            add(total, indices, new)
-        end
-    end
-
-    sum = format(total, indices)
-    call('HSET', key, field, format(new, order), 'sum', sum)
 
     return sum
 end
 
+
+-- What is there, and what is new of the vector (nil: nothing, it is known).
+local function look(key, vector)
+    local have = call('HMGET', key, field, 'sum')
+    local known = vector == '' or vector == have[1]
+
+    return { key = key, vector = vector, text = have[1], sum = have[2],
+             known = known, new = not known and parse(vector) }
+end
+
+
+local function merge(seen)
+    local text, sum, vector = seen.text, seen.sum, seen.vector
+
+    if seen.known then
+
+        if not sum and call('HLEN', seen.key) > 0 then
+            sum = format(recount(seen.key))
+            call('HSET', seen.key, 'sum', sum)
+        end
+
+        return sum or ''
+    end
+
+    local old = parse(text)
+    local total = (old or not text) and parse(sum) or recount(seen.key)
+
+    -- a call that comes late takes nothing back
+
+    if not add(total, seen.new, old or {}) then
+        vector = format(greater(old, seen.new))
+    end
+
+    sum = format(total)
+    call('HSET', seen.key, field, vector, 'sum', sum)
+
+    return sum
+end
+
+
+local seen = {}
 
 for i = 1, 2 do
     local kind = call('TYPE', KEYS[i]).ok
@@ -155,13 +184,14 @@ for i = 1, 2 do
         return redis.error_reply('GATEWRONGTYPE ' .. KEYS[i])
     end
 
-    if #ARGV[i + 1] > VECTOR_MAX or not parse(ARGV[i + 1]) then
-        return redis.error_reply('GATEVECTOR no vector')
+    seen[i] = look(KEYS[i], ARGV[i + 1])
+
+    if not seen[i].known and not seen[i].new then
+        return redis.error_reply('GATEVECTOR it is no vector')
     end
 end
 
-local sum = merge(KEYS[1], ARGV[2])
-local lifetime = merge(KEYS[2], ARGV[3])
+local sum, lifetime = merge(seen[1]), merge(seen[2])
 
 -- a step that nobody adds to any more goes
 

@@ -28,10 +28,10 @@
 
 
 static void ngx_gate_control_looked(void *data, redisReply *reply);
-static ngx_int_t ngx_gate_control_memory(ngx_gate_member_t *m, redisReply
-    *reply);
-static ngx_uint_t ngx_gate_control_apply(ngx_gate_member_t *m, redisReply
-    *reply);
+static ngx_int_t ngx_gate_control_memory(ngx_gate_member_t *m,
+    redisReply *reply);
+static ngx_uint_t ngx_gate_control_apply(ngx_gate_member_t *m,
+    redisReply *reply);
 static ngx_uint_t ngx_gate_control_dirty(ngx_gate_member_t *m, ngx_uint_t i,
     ngx_gate_known_t *known, ngx_gate_seen_t *seen);
 static ngx_uint_t ngx_gate_control_switch(ngx_gate_member_t *m, ngx_uint_t i,
@@ -84,7 +84,7 @@ ngx_gate_control_init(ngx_gate_member_t *m)
     m->nkeys = 2 + m->nstrings + node->rollouts.nelts;
 
     m->keys = ngx_palloc(m->pool, m->nkeys * sizeof(ngx_str_t));
-    m->odd = ngx_pcalloc(m->pool, m->nstrings);
+    m->odd = ngx_pcalloc(m->pool, m->nstrings * sizeof(ngx_gate_odd_t));
 
     if (m->keys == NULL || m->odd == NULL) {
         return NGX_ERROR;
@@ -520,7 +520,7 @@ ngx_gate_control_switch(ngx_gate_member_t *m, ngx_uint_t i,
         return 0;
     }
 
-    m->odd[i] = 0;
+    m->odd[i].is = 0;
 
     same = (v.until - s->control.until <= NGX_GATE_TTL_SLACK
             && s->control.until - v.until <= NGX_GATE_TTL_SLACK
@@ -620,7 +620,7 @@ ngx_gate_control_mode(ngx_gate_member_t *m, ngx_uint_t i,
         }
     }
 
-    m->odd[i] = 0;
+    m->odd[i].is = 0;
 
     if (mode->known.rev == seen->rev && (uint64_t) value == mode->value) {
         mode->known.there = (seen->status == NGX_GATE_SEEN_OK);
@@ -657,18 +657,12 @@ ngx_gate_control_odd(ngx_gate_member_t *m, ngx_uint_t i,
     const char        *why;
     ngx_gate_error_e   error;
 
-    if (m->odd[i]) {
-        return;
-    }
-
-    m->odd[i] = 1;
-
     error = NGX_GATE_ERROR_VALUE;
     why = "is no value that we know";
 
     if (seen->status == NGX_GATE_SEEN_TYPE) {
         error = NGX_GATE_ERROR_TYPE;
-        why = "is no string but of the type";
+        why = "is no string";
 
     } else if (seen->status == NGX_GATE_SEEN_BIG) {
         why = "is too large, its bytes:";
@@ -679,8 +673,8 @@ ngx_gate_control_odd(ngx_gate_member_t *m, ngx_uint_t i,
                  ngx_min(m->keys[2 + i].len, 64), m->keys[2 + i].data, why);
     what[sizeof(what) - 1] = '\0';
 
-    ngx_gate_redis_error(m->redis, error, what, (char *) seen->data,
-                         seen->len);
+    ngx_gate_fleet_odd(m, &m->odd[i], error, what, (char *) seen->data,
+                       seen->len);
 }
 
 

@@ -47,9 +47,9 @@ typedef struct {
 const char *ngx_gate_control_word(gate_switch_value_t *v);
 ngx_gate_switch_t *ngx_gate_control_sw(ngx_gate_member_t *m, ngx_uint_t i);
 ngx_gate_known_t *ngx_gate_control_known(ngx_gate_member_t *m, ngx_uint_t i);
-void ngx_gate_control_audit(ngx_gate_member_t *m, ngx_uint_t i, const char
-    *source, const char *actor, const char *before, const char *after, const
-    char *reason);
+void ngx_gate_control_audit(ngx_gate_member_t *m, ngx_uint_t i,
+    const char *source, const char *actor, const char *before,
+    const char *after, const char *reason);
 void ngx_gate_control_name(ngx_gate_member_t *m, ngx_uint_t i, ngx_str_t
     *name);
 
@@ -71,8 +71,8 @@ void ngx_gate_put_restore(ngx_gate_member_t *m, redisReply *strings);
 void ngx_gate_put_send(ngx_gate_member_t *m, ngx_uint_t i, ngx_uint_t force);
 
 /* Answers the letter that the put under way is for, if there is one. */
-void ngx_gate_put_answer(ngx_gate_member_t *m, ngx_int_t result, const char
-    *why);
+void ngx_gate_put_answer(ngx_gate_member_t *m, ngx_int_t result,
+    const char *why);
 
 
 #pragma GCC visibility pop

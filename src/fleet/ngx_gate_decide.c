@@ -19,6 +19,7 @@
 
 
 static ngx_uint_t ngx_gate_decide_due(ngx_gate_act_t *act);
+static ngx_uint_t ngx_gate_decide_untold(ngx_gate_rollout_t *ro, uint64_t w);
 static void ngx_gate_decide_news(ngx_gate_act_t *act, uint64_t before,
     gate_state_rollout_t *st);
 static void ngx_gate_decide_odd(ngx_gate_act_t *act, ngx_gate_error_e error,
@@ -140,16 +141,10 @@ ngx_gate_decide_due(ngx_gate_act_t *act)
         act->waits = 0;
     }
 
-    /*
-     * A rollback waits for nothing but its own last try.  The record is
-     * written by whoever found it, right after the flip.
-     */
+    /* a rollback waits for nothing but its own last try */
 
-    if (ngx_gate_word_state(w) == GATE_ROLLED_BACK
-        && !ro->opening && !act->want && ro->known.rev
-        && ro->flip_epoch != ngx_gate_word_epoch(w)
-        && ngx_gate_load(&ro->record_epoch) == ngx_gate_word_epoch(w)
-        && act->waits != NGX_GATE_OP_FLIP)
+    if (ngx_gate_word_state(w) == GATE_ROLLED_BACK && !act->want
+        && ngx_gate_decide_untold(ro, w) && act->waits != NGX_GATE_OP_FLIP)
     {
         ngx_gate_op_flip(act);
         return 1;
@@ -275,7 +270,7 @@ ngx_gate_decide_told(ngx_gate_act_t *act, redisReply *fields, uint64_t rev)
         return 0;
     }
 
-    act->odd = 0;
+    act->odd.is = 0;
 
     /* times on Redis's clock, as times on ours */
 
@@ -284,6 +279,15 @@ ngx_gate_decide_told(ngx_gate_act_t *act, redisReply *fields, uint64_t rev)
 
     before = ngx_gate_load(&ro->word);
     foreign = ro->foreign;
+
+    if (ngx_gate_word_state(before) == GATE_ROLLED_BACK
+        && st.epoch > ngx_gate_word_epoch(before)
+        && ngx_gate_decide_untold(ro, before) && !act->op)
+    {
+        /* too late to matter, but not to be told; it becomes an event */
+
+        ngx_gate_op_flip(act);
+    }
 
     rv = ngx_gate_rollout_told(node, act->rc, &st, rev);
 
@@ -304,6 +308,20 @@ ngx_gate_decide_told(ngx_gate_act_t *act, redisReply *fields, uint64_t rev)
     }
 
     return rv == NGX_GATE_TOLD_CHANGED;
+}
+
+
+/*
+ * Whether Redis does not know of the rollback in w yet.  Its record is written
+ * by whoever found it, right after the flip, and goes along.
+ */
+
+static ngx_uint_t
+ngx_gate_decide_untold(ngx_gate_rollout_t *ro, uint64_t w)
+{
+    return !ro->opening && ro->known.rev
+           && ro->flip_epoch != ngx_gate_word_epoch(w)
+           && ngx_gate_load(&ro->record_epoch) == ngx_gate_word_epoch(w);
 }
 
 
@@ -351,18 +369,12 @@ ngx_gate_decide_odd(ngx_gate_act_t *act, ngx_gate_error_e error,
 {
     char  line[NGX_GATE_REASON_LEN];
 
-    if (act->odd) {
-        return;
-    }
-
-    act->odd = 1;
-
     ngx_snprintf((u_char *) line, sizeof(line),
                  "the hash of rollout \"%V\" makes no sense (%s), the last "
                  "good state stays%Z", &act->rc->name, what);
     line[sizeof(line) - 1] = '\0';
 
-    ngx_gate_redis_error(act->member->redis, error, line, text, len);
+    ngx_gate_fleet_odd(act->member, &act->odd, error, line, text, len);
 }
 
 

@@ -83,8 +83,8 @@ ngx_int_t ngx_gate_op_seed(ngx_pool_t *pool, ngx_str_t *s, uint64_t *seed);
 /* ngx_gate_wish.c */
 
 /* Answers the letter that the command under way is for, if there is one. */
-void ngx_gate_wish_answer(ngx_gate_act_t *act, ngx_int_t result, const char
-    *why);
+void ngx_gate_wish_answer(ngx_gate_act_t *act, ngx_int_t result,
+    const char *why);
 
 
 #pragma GCC visibility pop

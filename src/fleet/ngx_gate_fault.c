@@ -331,3 +331,10 @@ ngx_gate_redis_error(ngx_gate_redis_t *rs, ngx_gate_error_e error,
     ngx_log_error(NGX_LOG_WARN, rs->log, 0, "gate: Redis %*s",
                   (size_t) (p - buf), buf);
 }
+
+
+void
+ngx_gate_redis_say(ngx_gate_redis_t *rs, ngx_gate_error_e error)
+{
+    rs->said[error] = 0;
+}

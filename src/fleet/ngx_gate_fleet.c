@@ -141,12 +141,19 @@ failed:
 static void
 ngx_gate_fleet_stop(ngx_gate_node_t *node, ngx_log_t *log, ngx_uint_t last)
 {
+    uint32_t            pid;
     ngx_gate_member_t  *m;
 
     m = ngx_gate_member;
 
     if (m == NULL) {
         return;
+    }
+
+    pid = (uint32_t) ngx_gate_load(&node->sh->agent);
+
+    if (pid != 0 && pid != (uint32_t) ngx_pid) {
+        ngx_gate_redis_mute(m->redis);
     }
 
     if (ngx_gate_redis_ready(m->redis) && m->node->sh->fleet.joined) {
@@ -259,6 +266,29 @@ ngx_gate_fleet_error(ngx_gate_member_t *m, const char *what,
 
     ngx_gate_redis_error(m->redis, NGX_GATE_ERROR_PROTOCOL, what, odd,
                          sizeof(odd) - 1);
+}
+
+
+void
+ngx_gate_fleet_odd(ngx_gate_member_t *m, ngx_gate_odd_t *odd,
+    ngx_gate_error_e error, const char *what, const char *text, size_t len)
+{
+    if (odd->is) {
+        return;
+    }
+
+    odd->is = 1;
+
+    if (!odd->said
+        || (ngx_msec_int_t) (ngx_current_msec - odd->at)
+           >= NGX_GATE_ODD_INTERVAL)
+    {
+        odd->said = 1;
+        odd->at = ngx_current_msec;
+        ngx_gate_redis_say(m->redis, error);
+    }
+
+    ngx_gate_redis_error(m->redis, error, what, text, len);
 }
 
 

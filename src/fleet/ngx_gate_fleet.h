@@ -34,11 +34,21 @@
 
 
 #define NGX_GATE_CONTROL_MAX    4096     /* bytes of a value that we take */
+#define NGX_GATE_ODD_INTERVAL   60000    /* ms, between lines about a key */
 #define NGX_GATE_GRACE_MSEC     1000     /* without Redis, before we go alone */
 #define NGX_GATE_ARGS           24       /* of the rollout script */
 
 
 typedef struct ngx_gate_member_s  ngx_gate_member_t;
+
+
+/* a key that makes no sense, which is said once */
+
+typedef struct {
+    ngx_msec_t                 at;       /* when it was said last */
+    unsigned                   is:1;     /* and has been, since */
+    unsigned                   said:1;
+} ngx_gate_odd_t;
 
 
 /* a command about one rollout that waits for its reply */
@@ -53,7 +63,7 @@ typedef struct {
     ngx_uint_t                 waits;    /* NGX_GATE_OP_*, refused last */
     ngx_msec_t                 retry;    /* not before that, then */
     ngx_uint_t                 want;     /* Redis forgot it */
-    ngx_uint_t                 odd;      /* its hash makes no sense: said */
+    ngx_gate_odd_t             odd;      /* its hash makes no sense */
 } ngx_gate_act_t;
 
 
@@ -71,7 +81,7 @@ struct ngx_gate_member_s {
     ngx_uint_t                 nstrings; /* switches and modes */
     ngx_str_t                 *keys;     /* ledger, events, strings, hashes */
     ngx_uint_t                 nkeys;
-    u_char                    *odd;      /* by string: said already */
+    ngx_gate_odd_t            *odd;      /* by string */
     ngx_msec_t                 looked;
     unsigned                   looking:1;
     unsigned                   again:1;  /* a push came meanwhile */
@@ -102,6 +112,13 @@ extern ngx_gate_fleet_ops_t  ngx_gate_fleet_ops;
  */
 void ngx_gate_fleet_error(ngx_gate_member_t *m, const char *what,
     redisReply *reply);
+
+/*
+ * A key makes no sense.  It is counted and said when that begins, whatever
+ * was said of other keys, but of each at most once a minute.
+ */
+void ngx_gate_fleet_odd(ngx_gate_member_t *m, ngx_gate_odd_t *odd,
+    ngx_gate_error_e error, const char *what, const char *text, size_t len);
 
 /* A number as an argument; the text is in the pool. */
 ngx_int_t ngx_gate_fleet_number(ngx_pool_t *pool, ngx_str_t *s, uint64_t n);

@@ -154,6 +154,17 @@ void ngx_gate_link_close(ngx_gate_link_t *link);
 #define ngx_gate_link_room(link)                                              \
     ((link)->open && (link)->waiting < NGX_GATE_LINK_RING)
 
+/* Of ngx_gate_link_tls.c: to begin, and to end before c is closed. */
+
+void ngx_gate_link_tls(ngx_gate_link_t *link);
+void ngx_gate_link_tls_close(ngx_gate_link_t *link, ngx_connection_t *c);
+
+/* For it: TLS is complete; or it failed, and nginx may have said why. */
+
+void ngx_gate_link_opened(ngx_gate_link_t *link);
+void ngx_gate_link_fail_said(ngx_gate_link_t *link, ngx_gate_error_e error,
+    const char *text);
+
 /* Microseconds of a clock that does not jump. */
 uint64_t ngx_gate_link_usec(void);
 

@@ -19,8 +19,8 @@
 
 
 static void ngx_gate_op_done(void *data, redisReply *reply);
-static void ngx_gate_op_result(ngx_gate_act_t *act, ngx_uint_t kind, const
-    char *result, redisReply *reply);
+static void ngx_gate_op_result(ngx_gate_act_t *act, ngx_uint_t kind,
+    const char *result, redisReply *reply);
 
 
 void

@@ -21,8 +21,8 @@
 #define NGX_GATE_PUT_ARGS  13
 
 
-static ngx_int_t ngx_gate_put_find(ngx_gate_member_t *m, ngx_gate_mail_t
-    *mail);
+static ngx_int_t ngx_gate_put_find(ngx_gate_member_t *m,
+    ngx_gate_mail_t *mail);
 static ngx_int_t ngx_gate_put_wish(ngx_gate_member_t *m, ngx_uint_t i,
     ngx_pool_t *pool, ngx_str_t *text);
 static void ngx_gate_put_done(void *data, redisReply *reply);

@@ -109,6 +109,15 @@ ngx_gate_redis_open(ngx_gate_redis_conf_t *conf,
 
 
 void
+ngx_gate_redis_mute(ngx_gate_redis_t *rs)
+{
+    static ngx_gate_fleet_t  nobodys;
+
+    rs->status = &nobodys;
+}
+
+
+void
 ngx_gate_redis_close(ngx_gate_redis_t *rs)
 {
     if (rs->closing) {

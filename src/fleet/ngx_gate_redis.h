@@ -116,6 +116,12 @@ ngx_gate_redis_t *ngx_gate_redis_open(ngx_gate_redis_conf_t *conf,
  */
 void ngx_gate_redis_close(ngx_gate_redis_t *rs);
 
+/*
+ * Somebody else is the agent by now: how this session ends is not to be told
+ * as if it were his.
+ */
+void ngx_gate_redis_mute(ngx_gate_redis_t *rs);
+
 /* Whether commands can be sent. */
 ngx_uint_t ngx_gate_redis_ready(ngx_gate_redis_t *rs);
 
@@ -150,6 +156,9 @@ void ngx_gate_redis_reset(ngx_gate_redis_t *rs, ngx_gate_error_e error,
  */
 void ngx_gate_redis_error(ngx_gate_redis_t *rs, ngx_gate_error_e error,
     const char *what, const char *text, size_t len);
+
+/* The next error of that kind is logged, whatever was in this minute. */
+void ngx_gate_redis_say(ngx_gate_redis_t *rs, ngx_gate_error_e error);
 
 
 #pragma GCC visibility pop

@@ -179,10 +179,18 @@ ngx_gate_resp_string(const redisReadTask *task, char *str, size_t len)
         return NULL;
     }
 
-    if (task->type != REDIS_REPLY_STRING
-        && (memchr(str, '\r', len) || memchr(str, '\n', len)))
-    {
-        (void) ngx_gate_resp_failed(r, "a line with a line break in it");
+    if (task->type != REDIS_REPLY_STRING) {
+
+        if (memchr(str, '\r', len) || memchr(str, '\n', len)) {
+            (void) ngx_gate_resp_failed(r, "a line with a line break in it");
+            return NULL;
+        }
+
+    } else if (str[len] != '\r' || str[len + 1] != '\n') {
+
+        /* hiredis waited for these two bytes, but did not look at them */
+
+        (void) ngx_gate_resp_failed(r, "a string of another length");
         return NULL;
     }
 

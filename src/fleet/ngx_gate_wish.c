@@ -16,8 +16,8 @@
 
 static void ngx_gate_wish_ask(ngx_gate_act_t *act, ngx_gate_mail_t *mail);
 static void ngx_gate_wish_alone(ngx_gate_act_t *act, ngx_gate_mail_t *mail);
-static ngx_uint_t ngx_gate_wish_here(ngx_gate_act_t *act, ngx_gate_mail_t
-    *mail);
+static ngx_uint_t ngx_gate_wish_here(ngx_gate_act_t *act,
+    ngx_gate_mail_t *mail);
 
 
 static const char  *ngx_gate_wish_actions[] = {

@@ -588,6 +588,7 @@ local function restore_any()
         return restore_broken(mine)
     end
 
+    local earlier = is_earlier(ledger, known)
     local better = wanted(ledger, entry, known)
     local decided = entry.flag == 'f' and not better
 
@@ -601,7 +602,7 @@ local function restore_any()
             return renumber(mine.epoch)
         end
 
-        if not foreign() and entry.flag == 'o' and ledger.later then
+        if not foreign() and entry.flag == 'o' and earlier then
             keep_rollback(mine)
         end
 
@@ -613,7 +614,7 @@ local function restore_any()
     end
 
     if mine.epoch < content.epoch
-       and not (entry.flag == 'o' and ledger.later)
+       and not (entry.flag == 'o' and earlier)
     then
         return 'stale', 'that epoch is over'
     end

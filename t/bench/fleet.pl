@@ -2,21 +2,19 @@
 
 # Copyright (C) nginx-gate authors
 
-# What a fleet of four nginx with one Redis does, measured on this machine:
+# What several nodes and one Redis promise, measured on this machine:
 #
-#   toggles   FLEET_TOGGLES (1000) plain SET and DEL under load: from Redis's
-#             reply until the last worker of the last node answers accordingly
-#   flips     FLEET_FLIPS (500) breaches on the node that has 2 % of the
-#             traffic: from the attempt that proves it until the last request
-#             for the canary begins anywhere
-#   killed    Redis killed for FLEET_KILLED (30) seconds under 2,000 requests
-#             a second, half of them to nodes with gate_redis and half to
-#             their twins without it at the same time
-#   cost      instructions of one nginx with and without gate_redis over the
-#             same seconds of the same load, for one request of 5,000 a second
+#   toggles   plain SET and DEL, under load: time from Redis's reply until the
+#             last worker of four nodes answers accordingly
+#   flips     a canary that fails only on a node with 2 % of the traffic: time
+#             from the answer that proves it until the end of the last canary
+#             request anywhere
+#   outage    Redis is killed for half a minute under load: failed requests,
+#             latency beside a fleet without Redis (a second each, in turn),
+#             time until it is obeyed again, and what was counted
 #
-# FLEET_ONLY=toggles runs one of them.  The exit code is 1 when something that
-# must hold does not.
+# FLEET_ONLY=toggles does one, FLEET_QUICK=1 is for a look.  The exit code is
+# 1 if a promise is broken.
 
 use strict;
 use warnings;
@@ -24,337 +22,297 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
 
-use List::Util qw(max sum0);
 use Time::HiRes qw(clock_gettime sleep time CLOCK_MONOTONIC);
 
+use Gate::Fleet;
+use Gate::Rollout;
 use Gate::Tool;
-use Gate::Util qw(json slurp wait_for which);
+use Gate::Util qw(wait_for which);
 
-use constant {
-    TOGGLE_P99   => 50_000,              # us
-    FLIP_P99     => 300,                 # ms
-    KILLED_P99   => 1.1,                 # of the twins'
-    BACK         => 2,                   # s, until in sync again
-    COST         => 100,                 # instructions a request
-    COST_RATE    => 5000,                # at so many a second
-    NODES        => 4,
-    WORKERS      => 2,
-};
+use constant { NODES => 4, RATE => 2000 };
 
+my $quick = $ENV{FLEET_QUICK};
 my $only = $ENV{FLEET_ONLY} || '';
 my $failed = 0;
-my $token = 'x' x 40;
 
-my %part = (toggles => \&toggles, flips => \&flips, killed => \&killed,
-    cost => \&cost);
+which('redis-server') or die "no redis-server\n";
 
-for my $name (qw(toggles flips killed cost)) {
-    next if $only ne '' && $only ne $name;
-    $part{$name}->();
+my $t = Gate::Tool->new(module => 0);
+my $r = $t->redis;
+
+# One backend process for all: the canary fails for the first node only.
+
+$t->http(workers => 1, <<'EOF_CONF');
+    keepalive_requests 100000000;
+    server { listen 127.0.0.1:%%PORT:stable%%; location / { return 200 "s"; } }
+    server {
+        listen 127.0.0.1:%%PORT:canary%%;
+        location / {
+            if ($http_x_fail) { return 500; }
+            return 200 "c";
+        }
+    }
+EOF_CONF
+$t->start;
+
+my @fleets;
+my %job = (toggles => \&toggles, flips => \&flips, outage => \&outage);
+die "FLEET_ONLY is one of: @{[ sort keys %job ]}\n" if $only && !$job{$only};
+$job{$_}->() for $only ? $only : qw(toggles flips outage);
+
+my @problems = $t->done;
+print "problem: $_\n" for @problems;
+exit($failed || @problems ? 1 : 0);
+
+# A fleet with its endpoints; redis => 0: each node on its own.
+
+sub fleet {
+    my (%opt) = @_;
+
+    my @g;
+    my $redis = $opt{redis} ? 'gate_redis redis://' . $r->addr . ';' : '';
+    my $fleet = $t->fleet(NODES, module => 1, sub {
+        my ($node, $i) = @_;
+        $g[$i] = Gate::Rollout->new($node);
+        my $fail = $opt{fails} && $i == 0 ? 1 : "''";
+        return <<"EOF_CONF";
+    $redis
+    proxy_http_version 1.1;
+    proxy_set_header Connection '';
+    proxy_set_header X-Fail $fail;
+    proxy_next_upstream error timeout http_500;
+
+    upstream stable { server 127.0.0.1:@{[ $t->port('stable') ]};
+        keepalive 32; }
+    upstream canary { server 127.0.0.1:@{[ $t->port('canary') ]};
+        keepalive 32; }
+    upstream shop {
+        gate_canary stable canary weight=$opt{weight} id=1;
+        gate_breach error_rate=5% min=5;
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT:http%%;
+        gate_maintenance on;
+        add_header X-Pid \$pid always;
+        add_header X-Arm \$gate_arm_shop always;
+@{[ $g[$i]->endpoints ]}
+        location / { proxy_pass http://shop; }
+        location = /m { gate_maintenance m; return 200 "m"; }
+    }
+EOF_CONF
+    });
+
+    $fleet->start;
+    return ($fleet, \@g);
 }
 
-exit($failed ? 1 : 0);
+sub joined {
+    my ($fleet) = @_;
+    $r->cmd('SET', 'gate:maintenance:m', 'on');
+    $fleet->converge(503, uri => '/m');
+    $r->cmd('DEL', 'gate:maintenance:m');
+    $fleet->converge(200, uri => '/m');
+}
 
-
-sub holds {
+sub promise {
     my ($ok, $text) = @_;
-    printf "%-8s %s\n", $ok ? 'holds' : 'FAILS', $text;
+    printf "%-8s %s\n", $ok ? 'ok' : 'BROKEN', $text;
     $failed = 1 unless $ok;
 }
 
 sub percentile {
-    my ($q, @v) = @_;
-    @v = sort { $a <=> $b } @v;
-    return $v[ max(0, POSIX::ceil($q * @v) - 1) ];
+    my ($p, @sorted) = @_;
+    my $i = int($p * @sorted + 0.999999) - 1;
+    return $sorted[$i < 0 ? 0 : $i];
 }
-
-BEGIN { require POSIX }
-
-# Servers of one node; the canary is another backend on the first node.
-
-sub conf {
-    my ($redis, $stable, $canary, $rule) = @_;
-
-    my $line = $redis ? "gate_redis redis://$redis;" : '';
-    return <<"EOT";
-    $line
-    gate_zone 8m;
-
-    upstream stable { server $stable; keepalive 32; }
-    upstream canary { server $canary; keepalive 32; }
-    upstream shop {
-        gate_canary stable canary weight=50% id=1;
-        $rule
-    }
-
-    server {
-        listen 127.0.0.1:%%PORT:http%% reuseport;
-        gate_maintenance on;
-        location / {
-            proxy_pass http://shop;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_next_upstream error timeout http_500;
-            add_header X-Arm \$gate_arm always;
-            add_header X-Pid \$pid always;
-        }
-        location = /gate { gate_status; }
-        location /gate/api/ { gate_api token_file=%%DIR%%/gate.token; }
-        location = /gate-fleet-pid { return 204; }
-    }
-EOT
-}
-
-sub fleet {
-    my ($t, $n, $workers, $block) = @_;
-
-    my $f = $t->fleet($n, workers => $workers, log => 'notice', $block);
-    $f->each(sub {
-        my ($node) = @_;
-        $node->write_file('gate.token', "$token\n");
-        chmod 0600, $node->dir . '/gate.token';
-    });
-    $f->start;
-    wait_for { !grep { !joined($_) } $f->nodes } timeout => 20,
-        what => 'all nodes to join';
-    return $f;
-}
-
-sub status { return $_[0]->get('/gate')->json }
-
-sub joined {
-    my ($node) = @_;
-    my $redis = status($node)->{redis} or return 1;
-    return $redis->{joined};
-}
-
-sub call {
-    my ($node, $path, $body) = @_;
-    return $node->post("/gate/api/$path", body => $body || '{}',
-        headers => { Authorization => "Bearer $token",
-            'Content-Type' => 'application/json' });
-}
-
-sub end {
-    my ($t) = @_;
-    my @problems = $t->done;
-    print "  $_\n" for @problems;
-    $failed = 1 if @problems;
-}
-
 
 sub toggles {
-    my $n = $ENV{FLEET_TOGGLES} || 1000;
-    my $t = Gate::Tool->new;
-    my $r = $t->redis;
-    my $b = $t->backend('ok');
-    my $f = fleet($t, NODES, WORKERS,
-        sub { conf($r->addr, $b->addr, $b->addr, '') });
+    my ($fleet, $g) = fleet(redis => 1, weight => '20%');
+    joined($fleet);
 
-    my @load = map { $t->load(port => $_->port, rate => 250, conns => 8) }
-        $f->nodes;
+    my $finds = sub { my $n = 0;
+        $n += $_->status->{redis}{poll_finds} || 0 for @$g; $n };
+    my $before = $finds->();
+    my @load = map { $t->load(port => $_->port, uri => '/', conns => 8,
+        rate => RATE / NODES) } $fleet->nodes;
+    my $p = $fleet->probe(redis => $r, toggles => $quick ? 100 : 1000,
+        pause => 10, limit => 300);
+    my @results = map { $_->stop } @load;
 
-    my $p = $f->probe(redis => $r, toggles => $n, interval => 1000,
-        pause => 20, limit => 60 + $n / 5);
-    my $polls = sum0(map { status($_)->{redis}{poll_finds} } $f->nodes);
-    my $push = grep { status($_)->{redis}{tracking} eq 'push' } $f->nodes;
-
-    $_->stop for @load;
-
-    printf "toggles: %d by SET and DEL, %d nodes with %d workers, 1,000 "
-        . "requests/s beside it\n", $p->{n}, NODES, WORKERS;
-    printf "  reply to the last worker: p50 %.2f ms, p99 %.2f ms, maximum "
-        . "%.2f ms; timeouts %d, flaps %d\n", $p->{p50} / 1000,
-        $p->{p99} / 1000, $p->{max} / 1000, $p->{timeouts}, $p->{flaps};
-    holds($p->{p99} <= TOGGLE_P99 && !$p->{timeouts},
-        sprintf 'p99 %.2f ms, at most %d ms', $p->{p99} / 1000,
-        TOGGLE_P99 / 1000);
-    holds($polls == 0 && $push == NODES,
-        "changes that only the poll found: $polls");
-    end($t);
+    print "\ntoggles: $p->{n}, $p->{workers} workers, under ",
+        RATE, " requests/s\n";
+    printf "  p50 %.2f ms, p99 %.2f ms, max %.2f ms\n",
+        map { $p->{$_} / 1000 } qw(p50 p99 max);
+    promise($p->{p99} <= 50_000, 'p99 at most 50 ms');
+    promise(!$p->{timeouts} && !$p->{flaps} && !$p->{strange},
+        'each was seen by all, once');
+    my $polled = $finds->() - $before;
+    promise($polled == 0, "$polled delivered by the poll");
+    no_errors([200, 503], @results);
+    $fleet->stop;
 }
 
+sub no_errors {
+    my ($statuses, @results) = @_;
 
-# Node 0 gets 20 of 1,000 requests a second, and its canary is dead.
-
-sub flips {
-    my $n = $ENV{FLEET_FLIPS} || 500;
-    my $t = Gate::Tool->new;
-    my $r = $t->redis;
-    my $good = $t->backend('ok');
-    my $bad = $t->backend('status', 500);
-    my $f = fleet($t, NODES, WORKERS, sub {
-        my ($node, $i) = @_;
-        conf($r->addr, $good->addr, ($i ? $good : $bad)->addr,
-            'gate_breach error_rate=50% window=1m min=3 exact;');
-    });
-    my @node = $f->nodes;
-
-    my @load = map { $t->load(port => $node[$_]->port,
-        rate => $_ ? 980 / (NODES - 1) : 20, conns => 8, value => 'X-Arm',
-        log => 1) } 0 .. $#node;
-    my $clock = time() - clock_gettime(CLOCK_MONOTONIC);
-
-    my (@flip, @again);
-    while (@flip < $n) {
-        my $rollout;
-        wait_for {
-            !grep { ($_->{state} || '') ne 'rolled_back' }
-                map { status($_)->{rollouts}{shop} } @node;
-        } timeout => 30, what => 'all nodes rolled back';
-
-        push @flip, at(status($node[0])->{rollouts}{shop}{last_record}{time});
-        push @again, time();
-        my $answer = call($node[1], 'canary/shop/retry');
-        die 'retry: ' . $answer->as_text . "\n" if $answer->status != 200;
+    my ($errors, $other, $answered) = (0, 0, 0);
+    my %good = map { $_ => 1 } @$statuses;
+    for my $result (@results) {
+        $errors += $_ for values %{ $result->{errors} };
+        $answered += $result->{answered};
+        $other += $result->{status}{$_}
+            for grep { !$good{$_} } keys %{ $result->{status} };
     }
 
-    $_->stop for @load;
+    promise(!$errors && !$other,
+        "0 failed requests of $answered (errors $errors, other $other)");
+}
 
-    # a request for the canary that begins between a flip and the next retry
+# Requests by the log of a load: start, end (us), arm.
 
-    my @late = (0) x @flip;
-    for my $l (@load) {
-        my $i = 0;
-        for my $q (sort { $a->{start} <=> $b->{start} } $l->log) {
-            next if ($q->{value} || '') ne 'canary';
-            my $start = $q->{start} / 1e6 + $clock;
-            $i++ while $i < @flip && $again[$i] <= $start;
-            last if $i == @flip;
-            my $ms = ($start - $flip[$i]) * 1000;
-            $late[$i] = $ms if $ms > $late[$i];
+sub requests {
+    my ($load, $code) = @_;
+    open my $fh, '<', $load->{log} or die "$load->{log}: $!\n";
+    while (<$fh>) {
+        my ($start, $end, $status, $err, $arm) = split / /;
+        $code->($start, $end, $arm, $status);
+    }
+}
+
+sub flips {
+    my ($fleet, $g) = fleet(redis => 1, weight => '50%', fails => 1);
+    joined($fleet);
+
+    my $flips = $quick ? 20 : 500;
+    my @nodes = $fleet->nodes;
+    my @load = map { $t->load(port => $nodes[$_]->port, uri => '/',
+        conns => 8, log => 1, value => 'X-Arm', rate => $_ == 0 ? RATE * 0.02
+            : RATE * 0.98 / (NODES - 1)) } 0 .. $#nodes;
+
+    my @marks = (now());
+    for my $n (1 .. $flips) {
+        wait_for { $r->hash('gate:canary:shop')->{state} eq 'rolled_back' }
+            timeout => 60, what => "flip $n";
+        sleep 0.3;
+        push @marks, now();
+        $g->[1]->api('canary/shop/start') if $n < $flips;
+    }
+
+    my @results = map { $_->stop } @load;
+    my @last = map { [] } @nodes;
+    for my $i (0 .. $#nodes) {
+        my $k = 0;
+        my @canary;
+        requests($load[$i], sub {
+            my ($start, $end, $arm) = @_;
+            push @canary, $end if $arm eq 'canary';
+        });
+        for my $end (sort { $a <=> $b } @canary) {
+            $k++ while $k < $#marks && $end > $marks[$k + 1];
+            $last[$i][$k] = $end;
         }
     }
 
-    my ($p50, $p99, $most) = (percentile(0.5, @late), percentile(0.99, @late),
-        max(@late));
-    my $events = grep { $_->{event} eq 'rolled_back' } $r->events;
-
-    printf "flips: %d on the node with 2 %% of 1,000 requests/s\n",
-        scalar @flip;
-    printf "  last canary request after the proof: p50 %.1f ms, p99 %.1f ms, "
-        . "maximum %.1f ms\n", $p50, $p99, $most;
-    holds($p99 <= FLIP_P99, sprintf 'p99 %.1f ms, at most %d ms', $p99,
-        FLIP_P99);
-    holds($events == @flip || $events == @flip + 1,
-        "one event a flip: $events events");
-    end($t);
-}
-
-# RFC 3339 with ms, in UTC
-
-sub at {
-    my ($text) = @_;
-    require Time::Local;
-    my ($y, $mo, $d, $h, $mi, $s, $ms) = $text =~
-        /^(\d+)-(\d+)-(\d+)T(\d+):(\d+):(\d+)\.(\d+)Z$/ or die "time $text\n";
-    return Time::Local::timegm($s, $mi, $h, $d, $mo - 1, $y) + $ms / 1000;
-}
-
-
-sub killed {
-    my $seconds = $ENV{FLEET_KILLED} || 30;
-    my $t = Gate::Tool->new;
-    my $r = $t->redis;
-    my $b = $t->backend('ok');
-    my $with = fleet($t, 2, 1, sub { conf($r->addr, $b->addr, $b->addr, '') });
-    my $without = fleet($t, 2, 1, sub { conf('', $b->addr, $b->addr, '') });
-
-    my @node = ($with->nodes, $without->nodes);
-    my @load = map { $t->load(port => $_->port, rate => 500, conns => 8,
-        value => 'X-Arm', log => 1) } @node;
-
-    sleep 2;
-    $r->kill;
-    my $down = clock_gettime(CLOCK_MONOTONIC);
-    sleep $seconds;
-    my $up = clock_gettime(CLOCK_MONOTONIC);
-    $r->start;
-    my $back = time();
-    wait_for { !grep { !joined($_) } $with->nodes } timeout => 20,
-        what => 'the nodes to join again';
-    my $joined = time() - $back;
-    my @result = map { $_->stop } @load;
-
-    # of the same moments, side by side
-
-    my @p99 = map { percentile(0.99, map { $_->{end} - $_->{start} }
-        grep { $_->{start} / 1e6 > $down && $_->{start} / 1e6 < $up }
-            map { $_->log } @$_) } [ @load[0, 1] ], [ @load[2, 3] ];
-
-    my $wrong = sum0(map { $_->{answered} - ($_->{status}{200} || 0),
-        values %{ $_->{errors} } } @result[0, 1]);
-    my $clients = sum0(map { $_->{status}{200} || 0 } @result[0, 1]);
-
-    # what the fleet says once everything was sent
-
-    my $total;
-    my $synced = eval {
-        wait_for {
-            my @sum = map { my $s = status($_)->{rollouts}{shop}{fleet};
-                sum0(map { $s->{$_}{requests} } qw(stable canary)) }
-                $with->nodes;
-            $total = $sum[0];
-            $sum[0] == $sum[1] && $sum[0] >= $clients;
-        } timeout => 5;
-    };
-
-    printf "killed: Redis away for %d s, 2 x 1,000 requests/s\n", $seconds;
-    holds($wrong == 0, "failed requests: $wrong");
-    holds($p99[0] <= KILLED_P99 * $p99[1],
-        sprintf 'p99 %.2f ms, of the twins without Redis %.2f ms: %.3f',
-        $p99[0] / 1000, $p99[1] / 1000, $p99[0] / $p99[1]);
-    holds($joined <= BACK, sprintf 'in sync %.2f s after its return',
-        $joined);
-    holds($synced && $total == $clients,
-        "counted by the fleet $total, by the clients $clients");
-    end($t);
-}
-
-
-# The agent's work goes with time and not with requests: its instructions in
-# some seconds, with and without gate_redis, are divided among as many requests
-# as come in that time.
-
-sub cost {
-    return print "cost: no valgrind, left out\n" unless which('valgrind');
-
-    my $seconds = $ENV{FLEET_COST} || 20;
-    my %did;
-
-    for my $with (0, 1) {
-        my $t = Gate::Tool->new;
-        my $r = $t->redis;
-        my $b = $t->backend('ok');
-        my $out = $t->dir . '/callgrind';
-
-        $t->write_file('gate.token', "$token\n");
-        chmod 0600, $t->dir . '/gate.token';
-        $t->prefix('valgrind', '-q', '--tool=callgrind',
-            '--trace-children=yes', "--callgrind-out-file=$out.%p");
-        $t->http(workers => 1, log => 'notice',
-            conf($with ? $r->addr : '', $b->addr, $b->addr,
-                'gate_breach error_rate=50% window=1m min=1000000;'));
-        $t->start;
-        wait_for { joined($t) } timeout => 60, what => 'the node to join';
-
-        my $l = $t->load(rate => 100, conns => 4, duration => $seconds);
-        my $result = $l->result;
-        $t->stop;
-
-        my $text = join '', map { slurp($_) } glob "$out.*";
-        $did{$with} = sum0($text =~ /^totals: (\d+)$/mg);
-        $did{requests}{$with} = $result->{answered};
-        end($t);
+    my @took;
+    for my $k (0 .. $flips - 1) {
+        my $proof = $last[0][$k] or next;
+        my $end = $proof;
+        for (map { $_->[$k] || 0 } @last) { $end = $_ if $_ > $end }
+        push @took, ($end - $proof) / 1000;
     }
 
-    my $second = ($did{1} - $did{0}) / $seconds;
-    my $cost = $second / COST_RATE;
+    @took = sort { $a <=> $b } @took;
+    print "\nflips: ", scalar @took, ", on a node with 2 % of ", RATE,
+        " requests/s\n";
+    printf "  p50 %.1f ms, p99 %.1f ms, max %.1f ms\n",
+        map { percentile($_, @took) } 0.5, 0.99, 1;
+    promise(@took == $flips, "$flips flips");
+    promise(percentile(0.99, @took) <= 300, 'p99 at most 300 ms');
+    my @events = grep { $_->{event} eq 'rolled_back' } $r->events;
+    promise(@events == $flips, @events . ' events, one for each');
+    no_errors([200], @results);
+    $fleet->stop;
+    $r->cmd('FLUSHALL');
+}
 
-    printf "cost: one nginx, %d s at 100 requests/s (%d and %d answered)\n",
-        $seconds, @{ $did{requests} }{0, 1};
-    printf "  with gate_redis %.0f instructions a second more\n", $second;
-    holds($cost <= COST, sprintf
-        '%.0f instructions a request at %d a second, at most %d', $cost,
-        COST_RATE, COST);
+sub now { return int(clock_gettime(CLOCK_MONOTONIC) * 1e6) }
+
+sub outage {
+    my ($fleet, $g) = fleet(redis => 1, weight => '20%');
+    my ($alone) = fleet(redis => 0, weight => '20%');
+    joined($fleet);
+    my $already = totals();
+
+    my $rounds = $quick ? 6 : 30;
+    my (%latency, %arms, @results);
+
+    my $round = sub {
+        my ($name, $which, $code) = @_;
+        my @load = map { $t->load(port => $_->port, uri => '/', conns => 8,
+            log => 1, value => 'X-Arm', duration => 1,
+            rate => RATE / NODES) } $which->nodes;
+        $code->() if $code;
+        for (@load) {
+            push @results, $_->result;
+            requests($_, sub {
+                my ($start, $end, $arm) = @_;
+                push @{ $latency{$name} }, $end - $start;
+                $arms{$arm}++ if $name eq 'redis';
+            });
+            unlink $_->{log};
+        }
+    };
+
+    # killed and started again in the middle of a second of load
+    my ($killed, $back, $took);
+    $round->('redis', $fleet, sub {
+        sleep 0.3;
+        $r->kill;
+        $killed = time;
+    });
+    for (2 .. $rounds / 2) {
+        $round->('alone', $alone);
+        $round->('redis', $fleet);
+    }
+    $round->('alone', $alone) for 1 .. 2;
+    $round->('redis', $fleet, sub {
+        sleep 0.3;
+        $r->start;
+        $back = time;
+        joined($fleet);
+        $took = time - $back;
+    });
+    my $away = $back - $killed;
+
+    my $want = ($arms{stable} || 0) + ($arms{canary} || 0);
+    my $got;
+    eval { wait_for {
+        my $sum = totals();
+        $got = $sum->{stable} + $sum->{canary} - $already->{stable}
+            - $already->{canary};
+        $got >= $want;
+    } timeout => 10 };
+
+    @$_ = sort { $a <=> $b } @$_ for values %latency;
+    printf "\noutage: Redis away for %.0f s under %d requests/s\n", $away,
+        RATE;
+    my %p99 = map { $_ => percentile(0.99, @{ $latency{$_} }) } keys %latency;
+    printf "  p99 %.0f us with Redis dead, %.0f us without, p50 %.0f and "
+        . "%.0f us\n", @p99{qw(redis alone)},
+        map { percentile(0.5, @{ $latency{$_} }) } qw(redis alone);
+    promise($p99{redis} <= 1.1 * $p99{alone}, sprintf '%.3f times the p99',
+        $p99{redis} / $p99{alone});
+    promise($took <= 2, sprintf 'obeyed again after %.3f s', $took);
+    promise($got == $want, "totals of the fleet $got, clients counted $want");
+    no_errors([200], @results);
+    $_->stop for $fleet, $alone;
+}
+
+# Requests by arm of all nodes, ever.
+
+sub totals {
+    my $sum = { @{ $r->cmd('HGETALL', 'gate#totals:shop') } }->{sum} || '';
+    my %v = map { split /:/ } split ' ', $sum;
+    return { stable => $v{0} || 0, canary => $v{11} || 0 };
 }

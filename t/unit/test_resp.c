@@ -320,6 +320,8 @@ main(void)
     B("an array of 2147483647", "*2147483647\r\n", "elements");
     B("an array of 999999999", "*999999999\r\n", "elements");
     B("arrays that are too large together", "*2\r\n*8191\r\n", "elements");
+    B("a string that is longer than it says", "$1\r\nxx\r\n", "length");
+    B("a string without CR", "$1\r\nx\n\n", "length");
     B("a status with a CR", "+a\rb\r\n", "line break");
     B("an error with a LF", "-ERR a\nb\r\n", "line break");
 

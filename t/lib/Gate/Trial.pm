@@ -17,7 +17,8 @@ use strict;
 use warnings;
 
 use Gate::Rollout;
-use Gate::Util qw(scale wait_for);
+use Gate::Util qw(json scale wait_for);
+use JSON::PP ();
 use Test::More ();
 use Time::HiRes qw(sleep time);
 
@@ -292,21 +293,21 @@ sub look {
     Test::More::is_deeply(\@wrong, [], "the state stays, $when");
 }
 
-# Redis holds what the nodes hold.
+# Redis holds what the nodes hold.  A node writes a switch as JSON, with the
+# end of a TTL in it.
 
 sub holds {
     my ($self) = @_;
 
     my $r = $self->{redis};
     my ($got, %want) = {};
-    %want = (b => 'on', ttl => 'on', shop => '40 progressing',
+    %want = (b => 'on', ttl => 'on for an hour', shop => '40 progressing',
         old => '0 rolled_back');
 
     eval {
         wait_for {
             $got = {
-                (map { $_ => $r->cmd('GET', "gate:maintenance:$_") || 'none' }
-                    qw(b ttl)),
+                (map { $_ => _switch($r, "gate:maintenance:$_") } qw(b ttl)),
                 map { my $h = $r->hash("gate:canary:$_");
                     $_ => join ' ', map { defined $_ ? $_ : 'none' }
                         @$h{qw(weight state)} } qw(shop old)
@@ -315,9 +316,53 @@ sub holds {
         } timeout => 3;
     };
 
-    Test::More::is_deeply($got, \%want, 'Redis holds all of it again');
-    Test::More::cmp_ok($r->cmd('TTL', 'gate:maintenance:ttl'), '>', 3000,
-        'with the time that was left');
+    Test::More::is_deeply($got, \%want, 'Redis holds all of it');
+}
+
+sub _switch {
+    my ($r, $key) = @_;
+
+    my $text = $r->cmd('GET', $key);
+    return 'none' unless defined $text;
+    my $value = $text =~ /^\{/ ? json($text) : { on => $text eq 'on' };
+    my $left = $value->{until} ? $value->{until} - time : $r->cmd('TTL', $key);
+    return ($value->{on} ? 'on' : 'off')
+        . ($left > 3000 && $left <= 3600 ? ' for an hour' : '');
+}
+
+# The part of the status of node i that is about Redis.
+
+sub link {
+    my ($self, $i) = @_;
+    return $self->{rollout}[$i]->status->{redis};
+}
+
+# Every node says that of its link, sooner or later; code gets it.
+
+sub links {
+    my ($self, $what, $code, %opt) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+    my @links;
+    my $ok = eval { wait_for {
+        @links = map { $self->link($_->number) } $self->{fleet}->nodes;
+        @links == grep { $code->($_) } @links;
+    } timeout => 5, %opt };
+    Test::More::ok($ok, "$what, all nodes say")
+        || Test::More::diag(map { JSON::PP->new->canonical->encode($_) . "\n" }
+            @links);
+}
+
+sub away {
+    my ($self) = @_;
+    $self->links('Redis is away', sub { $_[0]{state} ne 'ready' });
+}
+
+# An error of that kind was counted.
+
+sub error {
+    my ($self, $kind) = @_;
+    $self->links("$kind error", sub { $_[0]{errors}{$kind} });
 }
 
 # Load on every node, in three kinds.
