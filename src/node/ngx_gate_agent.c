@@ -25,6 +25,7 @@
 
 #define NGX_GATE_TICK_MSEC        100
 #define NGX_GATE_AGENT_TICK_MSEC  50
+#define NGX_GATE_FLEET_TICK_MSEC  20       /* others wait for what we find */
 #define NGX_GATE_SWEEP_MSEC       1000
 #define NGX_GATE_AGENT_DOUBT      150      /* ms without a beat: is it dead? */
 #define NGX_GATE_AGENT_LOST       2000     /* ms without a beat: it hangs */
@@ -136,8 +137,9 @@ ngx_gate_agent_tick(ngx_event_t *ev)
     /* a retiring worker still has slow attempts to find; being cancelable,
        the timer does not keep it */
 
-    ngx_add_timer(ev, ngx_gate_agent_mine ? NGX_GATE_AGENT_TICK_MSEC
-                                          : NGX_GATE_TICK_MSEC);
+    ngx_add_timer(ev, !ngx_gate_agent_mine ? NGX_GATE_TICK_MSEC
+                      : node->fleet ? NGX_GATE_FLEET_TICK_MSEC
+                                    : NGX_GATE_AGENT_TICK_MSEC);
 }
 
 

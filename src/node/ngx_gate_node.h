@@ -101,7 +101,7 @@ typedef struct ngx_gate_node_s  ngx_gate_node_t;
 
 /*
  * The way to the fleet, which lies above us: set where gate_redis is
- * configured.  tick: of the agent, every NGX_GATE_AGENT_TICK_MSEC or sooner.
+ * configured.  tick: of the agent, some fifty times a second.
  * stop: this process is not the agent (any more); called often, the first
  * time counts.
  */

@@ -99,6 +99,7 @@ sub fleet {
 @{[ $g[$i]->endpoints ]}
         location / { proxy_pass http://shop; }
         location = /m { gate_maintenance m; return 200 "m"; }
+        location = /gate-fleet-pid { return 204; }
     }
 EOF_CONF
     });
@@ -174,8 +175,8 @@ sub no_errors {
 sub requests {
     my ($load, $code) = @_;
     open my $fh, '<', $load->{log} or die "$load->{log}: $!\n";
-    while (<$fh>) {
-        my ($start, $end, $status, $err, $arm) = split / /;
+    while (defined(my $line = <$fh>)) {
+        my ($start, $end, $status, $err, $arm) = split / /, $line;
         $code->($start, $end, $arm, $status);
     }
 }
@@ -184,7 +185,7 @@ sub flips {
     my ($fleet, $g) = fleet(redis => 1, weight => '50%', fails => 1);
     joined($fleet);
 
-    my $flips = $quick ? 20 : 500;
+    my $flips = $ENV{FLEET_FLIPS} || ($quick ? 20 : 500);
     my @nodes = $fleet->nodes;
     my @load = map { $t->load(port => $nodes[$_]->port, uri => '/',
         conns => 8, log => 1, value => 'X-Arm', rate => $_ == 0 ? RATE * 0.02
@@ -216,7 +217,13 @@ sub flips {
 
     my @took;
     for my $k (0 .. $flips - 1) {
-        my $proof = $last[0][$k] or next;
+        my $proof = $last[0][$k];
+        if (!$proof) {
+            printf "  flip %d without proof, after %.0f ms; others %s\n", $k,
+                ($marks[$k + 1] - $marks[$k]) / 1000,
+                join ' ', map { defined $_->[$k] ? $_->[$k] - $marks[$k] : '-' } @last;
+            next;
+        }
         my $end = $proof;
         for (map { $_->[$k] || 0 } @last) { $end = $_ if $_ > $end }
         push @took, ($end - $proof) / 1000;
