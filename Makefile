@@ -55,7 +55,10 @@ test:
 bench:
 	@$(TOOLS)/deps.sh build run bench
 	@$(TOOLS)/build.sh
-	@$(TOOLS)/with-env.sh perl t/bench/bench.pl
+	@$(TOOLS)/with-env.sh perl t/bench/bench.pl; a=$$?; \
+	 $(TOOLS)/with-env.sh perl t/bench/fleet.pl; b=$$?; \
+	 $(TOOLS)/with-env.sh perl t/bench/fleet-cost.pl; c=$$?; \
+	 exit $$((a | b | c))
 
 soak:
 	@$(TOOLS)/deps.sh build run bench

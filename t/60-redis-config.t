@@ -162,7 +162,7 @@ my $from = wait_for {
 } what => 'an attempt';
 
 isnt($from->{redis}{state}, 'ready', 'Redis is away');
-like($from->{redis}{last_error}{text} // $from->{redis}{last_error} // '',
+like($from->{redis}{last_error}{text},
     qr/connect\(\) .*failed .*Connection refused/,
     'the status says why');
 is($from->{redis}{password_live}, JSON::PP::true(),

@@ -11,6 +11,8 @@ use lib "$FindBin::Bin/lib";
 
 use Gate;
 use Gate::Cert;
+use IO::Socket::INET;
+use Socket qw(inet_aton);
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -137,7 +139,7 @@ subtest 'a unix socket' => sub {
 
     $n = node($t->dir, 'unix:' . $t->dir . '/none.sock');
     $s = away($n, 'connect');
-    like($s->{last_error}{text} // $s->{last_error}, qr/No such file/, 'no socket: why');
+    like($s->{last_error}{text}, qr/No such file/, 'no socket: why');
     serves($n);
     finish($n);
 };
@@ -198,6 +200,53 @@ subtest 'the first of several hosts that is a master' => sub {
     $_->stop for $replica, $master;
 };
 
+# Answers questions for an A record, or not.
+
+sub dns {
+    my ($sock, @addr) = @_;
+
+    my $pid = fork;
+    die "fork: $!\n" unless defined $pid;
+    return sub { kill 'KILL', $pid; waitpid $pid, 0 } if $pid;
+
+    while (1) {
+        my $from = $sock->recv(my $query, 512);
+        next unless defined $from && length $query > 12;
+        my ($id, $question) = (substr($query, 0, 2), substr $query, 12);
+        my $a = $question =~ /\x00\x00\x01\x00\x01\z/;
+        my @answers = $a ? @addr : ();
+        $sock->send($id . pack('n5', @addr ? 0x8180 : 0x8183, 1,
+            scalar @answers, 0, 0) . $question . join '',
+            map { pack 'nnnNn a4', 0xc00c, 1, 1, 1, 4, inet_aton($_) } @answers);
+    }
+}
+
+subtest 'a name' => sub {
+    my $sock = IO::Socket::INET->new(Proto => 'udp', LocalPort => 0,
+        LocalAddr => '127.0.0.1') or die "dns: $!\n";
+    my $port = $sock->sockport;
+    my $n = node($t->dir, 'redis://redis.test:' . $plain->port
+        . "; resolver 127.0.0.1:$port ipv6=off valid=1s; resolver_timeout 500ms");
+
+    my $s = away($n, 'resolve');
+    like($s->{last_error}{text}, qr/redis\.test/, 'nobody answers: why');
+    serves($n, 'and no request waits for that');
+
+    my $stop = dns($sock);
+    wait_for { redis($n)->{last_error}{text} =~ /Host not found/ }
+        what => 'no such name';
+    pass('there is no such name');
+    $stop->();
+
+    # the first of its addresses has no Redis
+
+    $stop = dns($sock, '127.0.0.2', '127.0.0.1');
+    $s = ready($n);
+    is($s->{address}, $plain->addr, 'there is one, with two addresses');
+    $stop->();
+    finish($n);
+};
+
 subtest 'TLS' => sub {
     my $r = $t->redis(tls => { client => 1 });
     my $client = 'cert=' . $r->tls('client_crt') . ' key=' . $r->tls('client_key');
@@ -231,7 +280,7 @@ subtest 'TLS' => sub {
             $errors > 0 } what => "an attempt with a certificate $what";
         isnt($s->{state}, 'ready', "a certificate $what is refused");
         is($s->{connects}, 0, "$what: no session");
-        like($s->{last_error}{text} // $s->{last_error}, $why, "$what: why") if $why;
+        like($s->{last_error}{text}, $why, "$what: why") if $why;
         serves($n);
         finish($n);
     }
@@ -250,7 +299,7 @@ subtest 'a user and a password, corrected in its file' => sub {
             chmod 0600, $file;
         });
     my $s = away($n, 'auth');
-    like($s->{last_error}{text} // $s->{last_error}, qr/WRONGPASS/, 'a wrong password');
+    like($s->{last_error}{text}, qr/WRONGPASS/, 'a wrong password');
     serves($n);
 
     Gate::spew($file, "$secret\n");
@@ -276,7 +325,7 @@ subtest 'an old password alone' => sub {
     my $r = $t->redis(requirepass => $secret);
     my $n = node($t->dir, 'redis://' . $r->addr);
     my $s = away($n, 'auth');
-    like($s->{last_error}{text} // $s->{last_error}, qr/NOAUTH/, 'none of ours');
+    like($s->{last_error}{text}, qr/NOAUTH/, 'none of ours');
     finish($n);
 
     $n = node($t->dir, 'redis://' . $r->addr
@@ -325,7 +374,7 @@ subtest 'a server that is full' => sub {
     $r->config(maxclients => 2);
     my $n = node($t->dir, 'redis://' . $r->addr);
     my $s = away($n, 'limit');
-    like($s->{last_error}{text} // $s->{last_error}, qr/max number of clients/, 'why');
+    like($s->{last_error}{text}, qr/max number of clients/, 'why');
     serves($n);
     my $at = $s->{errors}{limit};
     my $start = time;

@@ -63,7 +63,7 @@ sub fails {
     return $s;
 }
 
-sub text { return ref $_[0]{last_error} ? $_[0]{last_error}{text} : $_[0]{last_error} }
+sub text { return $_[0]{last_error}{text} }
 
 sub serves { is($t->get('/')->status, 204, 'requests are served') }
 

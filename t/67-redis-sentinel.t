@@ -21,7 +21,7 @@ my $set = $t->sentinel(password => $secret, sentinel_password => "of-$secret");
 
 sub redis { return $t->get('/gate')->json->{redis} }
 
-sub text { return ref $_[0]{last_error} ? $_[0]{last_error}{text} : $_[0]{last_error} }
+sub text { return $_[0]{last_error}{text} }
 
 sub serves { is($t->get('/')->status, 204, 'requests are served') }
 

@@ -21,7 +21,7 @@
 #include "ngx_gate_session.h"
 
 
-#define NGX_GATE_LOGIN_WORDS     12
+#define NGX_GATE_LOGIN_WORDS     3
 #define NGX_GATE_LOGIN_PASSWORD  1024
 
 
@@ -176,33 +176,27 @@ ngx_gate_login_auth(ngx_gate_redis_t *rs, ngx_gate_link_t *link,
 
 ngx_int_t
 ngx_gate_login_send(ngx_gate_redis_t *rs, ngx_gate_link_t *link,
-    ngx_gate_link_reply_pt handler, ...)
+    ngx_gate_link_reply_pt handler, const char *one, const char *two,
+    const char *three)
 {
-    char        *word;
-    va_list      args;
     ngx_str_t    argv[NGX_GATE_LOGIN_WORDS];
     ngx_uint_t   n;
+    const char  *words[NGX_GATE_LOGIN_WORDS];
 
-    va_start(args, handler);
+    words[0] = one;
+    words[1] = two;
+    words[2] = three;
 
-    for (n = 0; n < NGX_GATE_LOGIN_WORDS; n++) {
-        word = va_arg(args, char *);
-
-        if (word == NULL) {
-            break;
-        }
-
-        argv[n].data = (u_char *) word;
-        argv[n].len = ngx_strlen(word);
+    for (n = 0; n < NGX_GATE_LOGIN_WORDS && words[n]; n++) {
+        argv[n].data = (u_char *) words[n];
+        argv[n].len = ngx_strlen(words[n]);
     }
-
-    va_end(args);
 
     if (ngx_gate_link_send(link, n, argv, handler, rs) == NGX_OK) {
         return NGX_OK;
     }
 
-    ngx_gate_redis_error(rs, NGX_GATE_ERROR_CONNECT, (char *) argv[0].data,
+    ngx_gate_redis_error(rs, NGX_GATE_ERROR_CONNECT, one,
                          ngx_gate_literal("cannot be sent"));
     ngx_gate_redis_drop(rs, NGX_GATE_DROP_BACKOFF);
 
@@ -305,16 +299,18 @@ ngx_gate_login_look(ngx_gate_redis_t *rs)
         }
     }
 
-    if (ngx_gate_login_send(rs, link, ngx_gate_login_role, "ROLE", NULL)
+    if (ngx_gate_login_send(rs, link, ngx_gate_login_role, "ROLE", NULL,
+                            NULL)
         != NGX_OK
-        || ngx_gate_login_send(rs, link, ngx_gate_login_info, "INFO", NULL)
+        || ngx_gate_login_send(rs, link, ngx_gate_login_info, "INFO",
+                               NULL, NULL)
            != NGX_OK)
     {
         return;
     }
 
     (void) ngx_gate_login_send(rs, link, ngx_gate_login_named,
-                               "CLIENT", "SETNAME", "nginx-gate", NULL);
+                               "CLIENT", "SETNAME", "nginx-gate");
 }
 
 
@@ -605,7 +601,7 @@ ngx_gate_login_subscribe(ngx_gate_redis_t *rs)
     rs->push_id = 0;
 
     if (ngx_gate_login_send(rs, link, ngx_gate_login_push_named,
-                            "CLIENT", "SETNAME", "nginx-gate", NULL)
+                            "CLIENT", "SETNAME", "nginx-gate")
         != NGX_OK
         || ngx_gate_login_send(rs, link, ngx_gate_login_id,
                                "CLIENT", "ID", NULL)
@@ -615,7 +611,8 @@ ngx_gate_login_subscribe(ngx_gate_redis_t *rs)
     }
 
     (void) ngx_gate_login_send(rs, link, ngx_gate_login_subscribed,
-                               "SUBSCRIBE", "__redis__:invalidate", NULL);
+                               "SUBSCRIBE", "__redis__:invalidate",
+                               NULL);
 }
 
 

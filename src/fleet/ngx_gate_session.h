@@ -201,9 +201,10 @@ ngx_uint_t ngx_gate_login_live(ngx_gate_redis_t *rs);
 ngx_int_t ngx_gate_login_auth(ngx_gate_redis_t *rs, ngx_gate_link_t *link,
     ngx_uint_t sentinel, ngx_gate_link_reply_pt handler);
 
-/* Sends a command of words, the last of them NULL. */
+/* Sends a command of one to three words; else the attempt has failed. */
 ngx_int_t ngx_gate_login_send(ngx_gate_redis_t *rs, ngx_gate_link_t *link,
-    ngx_gate_link_reply_pt handler, ...);
+    ngx_gate_link_reply_pt handler, const char *one, const char *two,
+    const char *three);
 
 /*
  * The reply to AUTH: 1 when it was accepted; else the attempt has failed, or
