@@ -571,8 +571,8 @@ subtest 'another release is not restored over a newer one' => sub {
     $new->rollout('open');
     $a->sync;
     is($r->cmd('HGET', $hash, 'release'), '2' x 32, 'the newer release stands');
-    is_result($a->restore_rollout($hash, rev => '9000000000000000', inc => ''), 'foreign',
-        $foreign, 'whoever comes with the old one');
+    is_result($a->restore_rollout($hash, rev => '9000000000000000',
+        inc => ''), 'foreign', $foreign, 'whoever comes with the old one');
 
     # but the newer one replaces what a snapshot brought back
     my ($c, $d) = opened('c', 'd');
@@ -592,6 +592,26 @@ subtest 'another release is not restored over a newer one' => sub {
         'and the other is of the past');
 };
 
+subtest 'a release that is configured again begins anew' => sub {
+    my ($a, $b) = opened('a', 'b');
+
+    # b is cut off after a rollback
+    $a->rollout('flip', epoch => epoch());
+    $_->sync for $a, $b;
+
+    $a->{release} = '2' x 32;
+    $a->rollout('open');
+    $r->restart(keep => 1);
+    $a->sync;
+    $a->{release} = '1' x 32;
+    $a->rollout('open', epoch => 'force', seed => 'c' x 32);
+    my $e = epoch();
+    $_->sync for $b, $a;
+    is_hash('progressing 5 1', 'the rollback of long ago is not its own');
+    is(epoch(), $e, 'it keeps its epoch');
+    is($b->fields('shop')->{epoch}, $e, 'which everybody takes');
+};
+
 subtest 'what is typed into nothing is not lost' => sub {
     my ($a, $b) = opened('a', 'b');
 
@@ -609,7 +629,14 @@ subtest 'what is typed into nothing is not lost' => sub {
     $r->cmd('HSET', $hash, 'weight', 5);
     is($a->observe->{$hash}{status}, 'bad', 'but a deleted rollout does not '
         . 'come back by a weight');
+    is_result($a->rollout('open'), 'same', '', 'nor by who opens its release');
+    is($r->cmd('HGET', $hash, 'epoch'), undef, 'it has no epoch');
     is_result($a->rollout('start'), 'ok', '', 'it takes a start');
+
+    my ($n) = world('n');
+    $r->cmd('HSET', $hash, 'weight', 0);
+    is_result($n->rollout('open'), 'ok', '', 'a new release opens');
+    is_hash('idle 0 1', 'at the weight that was typed before');
 };
 
 subtest 'an evicted rollout is restored' => sub {

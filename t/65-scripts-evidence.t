@@ -20,7 +20,9 @@ my $seed = $ENV{TEST_SEED} || time ^ $$;
 srand $seed;
 note("TEST_SEED=$seed");
 
-subtest 'evidence is the sum of what each node has counted' => sub {
+sub evidence_is_the_sum {
+    my ($s) = @_;
+
     $r->cmd('FLUSHALL');
     my ($a, $b) = map { $s->node($_) } 'a', 'b';
 
@@ -78,6 +80,21 @@ subtest 'evidence is the sum of what each node has counted' => sub {
         qr/GATEVECTOR/, 'what is no vector is refused')
         for '1', '1:', '1:2 ', ' 1:2', '1:2  3:4', '1:-2', '1:2 x', '1:1.5',
             '1:"2"', '1:nan', '[:]', ']', '1:2 ' x 20000;
+}
+
+subtest 'evidence is the sum of what each node has counted' => sub {
+    evidence_is_the_sum($s);
+};
+
+subtest 'it is where scripts have no cjson' => sub {
+    my $plain = Gate::Scripts->new($r);
+    my $text = $plain->{text}{evidence};
+
+    $text =~ s/rawget\(_G, 'cjson'\)/nil/ or die "another script\n";
+    unlike($text, qr/cjson/, 'the script does without');
+    $plain->{text}{evidence} = $text;
+    $plain->{sha1}{evidence} = $r->cmd('SCRIPT', 'LOAD', $text);
+    evidence_is_the_sum($plain);
 };
 
 # Nodes that count, lose replies, repeat themselves, begin anew, and a Redis
@@ -167,6 +184,14 @@ subtest 'a beat tells who is there' => sub {
         'who was not seen for an hour is forgotten');
     is($got->{nodes}{'ahead:1'}{age}, 0, 'nobody is of the future');
     is($r->cmd('HLEN', 'gate#nodes'), 4, 'they are deleted');
+
+    $r->cmd('HSET', 'gate#nodes', map { ("dead$_:1", $now - 600_000 . ' {}') }
+        1 .. 300);
+    $b->beat;
+    $got = $a->beat(max => 3);
+    is(join(' ', sort keys %{ $got->{nodes} }), 'a:1 ahead:1 b:1',
+        'the living are told before the dead');
+    $r->cmd('HDEL', 'gate#nodes', map { "dead$_:1" } 1 .. 300);
 
     $r->cmd('HSET', 'gate#nodes', map { ("n$_:1", "$now {}") } 1 .. 3000);
     $got = $a->beat(max => 10);

@@ -293,7 +293,7 @@ subtest 'totals are exact after an outage, and never go back' => sub {
 
 subtest 'totals are exact when workers are replaced under load' => sub {
     my @loads = start_loads();
-    $f->node(0)->reload;
+    $f->node(0)->reload for 1 .. 3;
     $f->node(1)->kill_worker;
     my $n = fleet_of(2, 'totals')->{totals}{canary}{attempts};
     wait_for { fleet_of(2, 'totals')->{totals}{canary}{attempts} > $n + 100 }
@@ -319,6 +319,8 @@ subtest 'totals are exact when workers are replaced under load' => sub {
     } what => 'the same totals everywhere';
 
     my $more = $got{stable} + $got{canary} - $count{stable} - $count{canary};
+    is_deeply([map { $_->status->{redis}{state} } @rollout],
+        [('ready') x 3], 'the agent that left does not speak for the new one');
     ok($more <= $lost, "as many as clients counted, and at most $lost more")
         or diag "$more more";
     %count = %got;

@@ -183,14 +183,14 @@ subtest 'nonsense changes nothing' => sub {
 
 subtest 'a weight by hand moves only whom it must' => sub {
     my @before = split /,/, arms_are(qr/canary/, 'as it is');
-    $r->cmd('HSET', 'gate:canary:shop', weight => 60);
+    $r->cmd('HSET', 'gate:canary:shop', weight => 90);
     my $count = sub { scalar grep { /^canary/ } @_ };
-    my @after;
+    my (@a, @after);
     ok(eval { wait_for {
-        my @a = $x->arms;
+        @a = $x->arms;
         @after = split /,/, $a[0];
         $count->(@after) > $count->(@before) && !grep { $_ ne $a[0] } @a;
-    } }, 'more callers') || diag($@);
+    } }, 'more callers') || diag($@, map { "$_\n" } @a);
     is(scalar(grep { $before[$_] =~ /^canary/ && $after[$_] !~ /^canary/ }
         0 .. $#before), 0, 'those who were there stay');
 

@@ -85,8 +85,8 @@ $f->node(2)->reload;
 is_deeply($r->hash('gate:canary:shop'), $before,
     'a node that lacks the rollout leaves it alone');
 
-$r->cmd('HSET', 'gate:canary:shop', weight => 60);
-ok(eval { wait_for { same_arms() && ((() = arms(0) =~ /canary/g) > 16) } },
+$r->cmd('HSET', 'gate:canary:shop', weight => 100);
+ok(eval { wait_for { same_arms() && arms(0) !~ /stable/ } },
     'a weight reaches those who have it') || diag(arms(0), "\n", arms(1));
 
 subtest 'one node is at the next release' => sub {

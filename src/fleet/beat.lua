@@ -3,7 +3,8 @@
 -- KEYS  nodes, seed
 -- ARGV  field ("<node>:<boot>"), info (JSON), a seed in case there is none,
 --       most nodes to return
--- -> { now, seed, number of nodes, { field, age in ms, info, ... } }
+-- -> { now, seed, number of nodes, { field, age in ms, info, ... } }, those
+--    seen last first
 --
 -- A node is kept for an hour.
 --
@@ -48,7 +49,7 @@ else
     all = call('HSCAN', nodes, 0, 'COUNT', FIELDS_MAX)[2]
 end
 
-local list, drop = {}, {}
+local found, list, drop = {}, {}, {}
 
 for i = 1, #all, 2 do
     local name, text = all[i], all[i + 1]
@@ -65,10 +66,20 @@ for i = 1, #all, 2 do
             drop[#drop + 1] = name
         end
 
-    elseif #list < most * 3 then
-        list[#list + 1] = name
-        list[#list + 1] = math.max(now - seen, 0)
-        list[#list + 1] = info
+    else
+        found[#found + 1] = { name, math.max(now - seen, 0), info }
+    end
+end
+
+-- the living first: each restart of a node leaves a dead one for an hour
+
+table.sort(found, function (a, b)
+    return a[2] < b[2] or a[2] == b[2] and a[1] < b[1]
+end)
+
+for i = 1, math.min(#found, most) do
+    for k = 1, 3 do
+        list[#list + 1] = found[i][k]
     end
 end
 

@@ -194,8 +194,9 @@ ngx_gate_decide_seen(ngx_gate_member_t *m, ngx_uint_t i, redisReply *item)
     act = &m->acts[i];
     ro = act->rc->sh;
 
-    if (item->type != REDIS_REPLY_ARRAY || item->elements < 3
-        || item->element[0]->type != REDIS_REPLY_STRING)
+    if (item->type != REDIS_REPLY_ARRAY || item->elements < 4
+        || item->element[0]->type != REDIS_REPLY_STRING
+        || item->element[3]->type != REDIS_REPLY_STRING)
     {
         ngx_gate_fleet_error(m, "looking at a rollout", item);
         return 0;
@@ -242,9 +243,8 @@ ngx_gate_decide_seen(ngx_gate_member_t *m, ngx_uint_t i, redisReply *item)
     ngx_gate_decide_odd(act,
                         ngx_strcmp(status, "type") == 0
                         ? NGX_GATE_ERROR_TYPE : NGX_GATE_ERROR_VALUE,
-                        status,
-                        value->type == REDIS_REPLY_STRING ? value->str : "",
-                        value->type == REDIS_REPLY_STRING ? value->len : 0);
+                        status, item->element[3]->str,
+                        item->element[3]->len);
 
     return 0;
 }
@@ -290,6 +290,11 @@ ngx_gate_decide_told(ngx_gate_act_t *act, redisReply *fields, uint64_t rev)
     }
 
     rv = ngx_gate_rollout_told(node, act->rc, &st, rev);
+
+    if (rv == NGX_GATE_TOLD_OLDER) {
+        act->want = 1;
+        return 0;
+    }
 
     if (rv == NGX_GATE_TOLD_FOREIGN) {
 

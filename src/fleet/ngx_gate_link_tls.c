@@ -40,6 +40,10 @@ ngx_gate_link_tls(ngx_gate_link_t *link)
         return;
     }
 
+    /* what waits to be sent may move when more is added to it */
+
+    SSL_set_mode(c->ssl->connection, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+
     if (link->name.len && link->name.len < sizeof(name)
         && !ngx_gate_link_literal(&link->name))
     {

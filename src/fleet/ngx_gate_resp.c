@@ -262,6 +262,9 @@ static void *
 ngx_gate_resp_double(const redisReadTask *task, double v, char *str,
     size_t len)
 {
+    (void) v;
+    (void) str;
+    (void) len;
     (void) ngx_gate_resp_resp2(task);
 
     return NULL;
@@ -271,6 +274,7 @@ ngx_gate_resp_double(const redisReadTask *task, double v, char *str,
 static void *
 ngx_gate_resp_bool(const redisReadTask *task, int v)
 {
+    (void) v;
     (void) ngx_gate_resp_resp2(task);
 
     return NULL;

@@ -11,6 +11,7 @@
  *   ngx_gate_host.c       from a name to addresses
  *   ngx_gate_sentinel.c   who is the master?
  *   ngx_gate_login.c      from a connection to "ready"
+ *   ngx_gate_check.c      is it still in order?
  *   ngx_gate_fault.c      what an error means, and who is told
  *
  * The way of an attempt:
@@ -211,6 +212,12 @@ ngx_int_t ngx_gate_login_send(ngx_gate_redis_t *rs, ngx_gate_link_t *link,
  * the connection had by then.
  */
 ngx_uint_t ngx_gate_login_authorizes(ngx_gate_redis_t *rs, redisReply *reply);
+
+
+/* ngx_gate_check.c */
+
+/* Every conf->poll while the session is ready. */
+void ngx_gate_check(ngx_gate_redis_t *rs);
 
 
 /* ngx_gate_fault.c */

@@ -260,17 +260,22 @@ local function open()
     local forced = arg.epoch == 'force'
     local was = past_of(arg.release)
 
-    if not hash then
+    -- with nothing from this life to go by, the epoch is only good until
+    -- somebody comes who remembers this release
+
+    local flag = (was or entry and entry.flag ~= 'r') and 'f' or 'o'
+
+    if not hash or not content then
 
         if was and not forced or seen.status == 'evicted' then
             return 'same', ''
         end
 
-        return new_epoch('o')
-    end
+        -- somebody typed a weight before there was a rollout
 
-    if not content then
-        return new_epoch('o')
+        weight = hash and weight_parse(hash.weight) or weight
+
+        return new_epoch(flag)
     end
 
     if not foreign() then
@@ -281,7 +286,7 @@ local function open()
         return 'foreign', FOREIGN
     end
 
-    return new_epoch('o')
+    return new_epoch(flag)
 end
 
 

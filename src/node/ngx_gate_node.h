@@ -370,6 +370,7 @@ void ngx_gate_rollout_import_record(ngx_gate_rollout_t *ro,
 #define NGX_GATE_TOLD_NOTHING   0
 #define NGX_GATE_TOLD_CHANGED   1
 #define NGX_GATE_TOLD_FOREIGN   2     /* that is another release */
+#define NGX_GATE_TOLD_OLDER     3     /* ours is the later epoch */
 
 /*
  * Redis says that the rollout is at st, as of revision rev (times in st are

@@ -30,7 +30,7 @@ ngx_gate_rollout_told(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
     gate_state_rollout_t *st, uint64_t rev)
 {
     uint64_t             w;
-    ngx_uint_t           rv;
+    ngx_uint_t           rv, same;
     ngx_gate_rollout_t  *ro;
 
     ro = rc->sh;
@@ -52,15 +52,30 @@ ngx_gate_rollout_told(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
 
     w = ngx_gate_load(&ro->word);
 
+    same = st->epoch == ngx_gate_word_epoch(w)
+           && ngx_memcmp(st->seed, ro->seed[ngx_gate_word_seed(w)],
+                         sizeof(st->seed))
+              == 0;
+
     if (ro->provisional
         || st->epoch > ngx_gate_word_epoch(w)
-        || (ro->known.rev == 0 && st->epoch != ngx_gate_word_epoch(w)))
+        || (ro->known.rev == 0 && !same))
     {
         /* without a revision ours was never Redis's, whatever its number */
 
         rv = ngx_gate_told_epoch_locked(node, rc, st, w);
 
-    } else if (st->epoch == ngx_gate_word_epoch(w)) {
+    } else if (!same) {
+
+        /*
+         * Redis made that epoch, or another of the same number, when it had
+         * forgotten ours: what we know has to be brought to it first.
+         */
+
+        ngx_shmtx_unlock(&node->shpool->mutex);
+        return NGX_GATE_TOLD_OLDER;
+
+    } else {
 
         if (ro->known.dirty && rev != ro->known.rev) {
 
@@ -71,9 +86,6 @@ ngx_gate_rollout_told(ngx_gate_node_t *node, ngx_gate_rollout_conf_t *rc,
 
         rv = ro->known.dirty ? NGX_GATE_TOLD_NOTHING
                              : ngx_gate_told_state_locked(rc, st);
-
-    } else {
-        rv = NGX_GATE_TOLD_NOTHING;
     }
 
     if (ro->known.rev != rev) {
@@ -194,9 +206,9 @@ ngx_gate_told_state_locked(ngx_gate_rollout_conf_t *rc,
 
         if (ngx_gate_word_state(w) == GATE_ROLLED_BACK) {
 
-            if (st->state == GATE_ROLLED_BACK) {
-                ro->flip_epoch = st->epoch;
-            }
+            /* 0: Redis does not know of it, or does so no more */
+
+            ro->flip_epoch = (st->state == GATE_ROLLED_BACK) ? st->epoch : 0;
 
             return NGX_GATE_TOLD_NOTHING;
         }

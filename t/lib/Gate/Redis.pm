@@ -63,7 +63,11 @@ sub _conf {
         push @conf, "unixsocket $self->{home}/redis.sock",
             'unixsocketperm 777', 'save ""', 'appendonly no', 'databases 16',
             'repl-diskless-sync yes', 'repl-diskless-sync-delay 0',
-            'shutdown-timeout 0', 'enable-debug-command yes', 'hz 100';
+            'hz 100';
+
+        # what Redis 6 does not know, and does anyway
+        push @conf, 'shutdown-timeout 0', 'enable-debug-command yes'
+            if $self->version >= 7;
     }
 
     if (my $tls = $self->{tls}) {
@@ -110,6 +114,18 @@ sub start {
     kill_hard($self->{pid});
     die "$self->{name}: $why" . slurp($err)
         . (eval { slurp("$self->{home}/redis.log") } || '');
+}
+
+# Without the last number; valkey counts on from Redis 7.2.
+
+my %version;
+
+sub version {
+    my ($self) = @_;
+    return $version{ $self->{binary} } ||= do {
+        my $text = `$self->{binary} --version`;
+        $text =~ /\bv=(\d+\.\d+)/ ? $1 : die "no version in '$text'\n";
+    };
 }
 
 sub port { return $_[0]{port} }

@@ -52,7 +52,9 @@ sub new {
         'sentinel parallel-syncs ' . NAME . ' 5',
         defined $pw ? 'sentinel auth-pass ' . NAME . " $pw" : ();
     my $spw = $opt{sentinel_password};
-    $conf .= "\nsentinel sentinel-pass $spw" if defined $spw;
+    # before 6.2 requirepass is what they tell each other, too
+    $conf .= "\nsentinel sentinel-pass $spw"
+        if defined $spw && $master->version >= 6.2;
 
     push @{ $self->{sentinels} }, Gate::Redis->new(dir => $opt{dir},
         sentinel => 1, conf => $conf,

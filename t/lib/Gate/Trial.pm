@@ -68,7 +68,8 @@ sub site {
         options => defined $options ? $options : '');
 }
 
-# Options: nodes (2), redis, address (redis://ADDR), options (of gate_redis),
+# Options: nodes (2), redis, address (redis://ADDR, or a list, for each node
+# its own), options (of gate_redis),
 # conf (more of the http block), rate (of each load, 80).
 
 sub new {
@@ -78,6 +79,7 @@ sub new {
     my %b = map { $_ => $t->backend('ok', body => $_, name => $_) }
         qw(stable canary);
     my $address = $opt{address} || 'redis://' . $opt{redis}->addr;
+    $address = [($address) x ($opt{nodes} || 2)] unless ref $address;
 
     $self->{fleet} = $t->fleet($opt{nodes} || 2, %{ $opt{http} || {} }, sub {
         my ($node, $i) = @_;
@@ -87,7 +89,7 @@ sub new {
         my $conf = ref $opt{conf} ? $opt{conf}->($node, $i)
             : defined $opt{conf} ? $opt{conf} : '';
         return <<"EOF_CONF";
-    gate_redis $address $options;
+    gate_redis $address->[$i] $options;
     proxy_http_version 1.1;
     proxy_set_header Connection '';
     $conf
