@@ -343,6 +343,33 @@ subtest 'an evicted key is no deleted one' => sub {
     $r->cmd('DEL', $key);
     is($a->sync->{$key}{status}, 'none', 'a DEL after that is one');
 
+    # while others are evicted
+    $r->cmd('SET', $key, 'on');
+    $_->sync for $a, $b;
+    $r->cmd('SET', 'other', 'x', 'EX', 3600);
+    $r->config('maxmemory-policy' => 'volatile-random', maxmemory => 1);
+    $r->try('SET', 'x', 1);
+    $r->config(maxmemory => 0, 'maxmemory-policy' => 'noeviction');
+    is($r->cmd('EXISTS', 'other'), 0, 'another key was evicted');
+    $a->sync;
+    $r->cmd('DEL', $key);
+    is($b->sync->{$key}{status}, 'none', 'a DEL after that is one, too');
+
+    # one who knows an older value
+    my $c = $s->node('c');
+    $r->cmd('SET', $key, 'on');
+    $c->sync;
+    $r->cmd('SET', $key, 'off', 'EX', 3600);
+    $_->sync for $a, $b;
+    $r->config('maxmemory-policy' => 'volatile-random', maxmemory => 1);
+    $r->try('SET', 'x', 1);
+    $r->config(maxmemory => 0, 'maxmemory-policy' => 'noeviction');
+    $c->sync;
+    is($r->cmd('GET', $key), undef, 'who has an older value does not put it '
+        . 'there');
+    $a->sync;
+    is($r->cmd('GET', $key), 'off', 'who has the last one does');
+
     # who may not ask takes absence for a DEL
     $r->cmd('ACL', 'SETUSER', 'default', '-info');
     is($a->observe->{evicted}, -1, 'without INFO nobody knows');

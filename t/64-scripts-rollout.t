@@ -69,6 +69,16 @@ sub snapshot {
     };
 }
 
+# Two epochs of one second: the one in Redis gets a number that it might have.
+
+sub number_of {
+    my ($epoch) = @_;
+    my $entry = $r->cmd('HGET', 'gate#epoch', "c:$hash");
+    $entry =~ s/^(\d+ \w )\d+/$1$epoch/;
+    $r->cmd('HSET', $hash, 'epoch', $epoch);
+    $r->cmd('HSET', 'gate#epoch', "c:$hash", $entry);
+}
+
 subtest 'the first node opens an epoch, the others find it' => sub {
     my ($a, $b) = world('a', 'b');
 
@@ -509,16 +519,74 @@ subtest 'a rollback outlives a Redis that forgot it' => sub {
         $n = $s->node('n');
         $n->sync;
         $n->rollout('start', seed => 'c' x 32);
-        $r->cmd('HSET', $hash, 'epoch', $e);
-        my $key = "c:$hash";
-        my $entry = $r->cmd('HGET', 'gate#epoch', $key);
-        $entry =~ s/^(\d+ f )\d+/$1$e/;
-        $r->cmd('HSET', 'gate#epoch', $key, $entry);
+        number_of($e);
         is($d->restore_rollout($hash)->{result}, 'stale',
             "a $state one is no part of another with its number");
         is(epoch(), $e + 1, 'which gets a number of its own');
         is_hash('progressing 5 1', 'and goes on');
     }
+};
+
+subtest 'those who remember come one by one' => sub {
+    my ($a, $b) = opened('a', 'b');
+
+    # a knows of a pause, b of the rollback that came after it
+    $a->rollout('pause');
+    $_->sync for $a, $b;
+    $b->rollout('flip', epoch => epoch());
+    $b->sync;
+    my $e = epoch();
+
+    for my $number (0, $e, $e + 100) {
+        my @now = map { my $n = $s->node($_->{name}); %$n = (%$_,
+            known => { %{ $_->{known} } }); $n } $a, $b;
+        $r->cmd('FLUSHALL');
+        my $new = $s->node('new');
+        $new->sync;
+        $new->rollout('open', weight => 700, seed => 'c' x 32);
+        number_of($number) if $number;
+        $now[0]->sync;
+        is($r->cmd('HGET', $hash, 'state'), 'paused', 'the pause is known');
+        $now[1]->sync;
+        is($r->cmd('HGET', $hash, 'state'), 'rolled_back', 'the rollback, too');
+        $now[0]->sync;
+        is($now[0]->fields('shop')->{state}, 'rolled_back', 'by all');
+    }
+
+    # the release was found bad by the one who opened it anew
+    my ($n) = opened('n');
+    $n->rollout('pause');
+    $n->sync;
+    $e = epoch();
+
+    for my $number ($e, $e - 100) {
+        $r->cmd('FLUSHALL');
+        my $new = $s->node('new');
+        $new->sync;
+        $new->rollout('open', seed => 'c' x 32);
+        number_of($number);
+        $new->rollout('flip', epoch => $number, record => '{"y":2}');
+        $n->restore_rollout($hash);
+        is($r->cmd('HGET', $hash, 'state'), 'rolled_back', 'no memory undoes '
+            . 'a rollback of this release');
+        is($r->cmd('HGET', $hash, 'record'), '{"y":2}', 'its record stays');
+        cmp_ok(epoch(), '>=', $e, 'under a number that the node takes');
+    }
+};
+
+subtest 'who knew more and is not followed is not asked again' => sub {
+    my ($a, $b) = opened('a', 'b');
+
+    $a->rollout('flip', epoch => epoch());
+    $a->sync;
+    $r->cmd('FLUSHALL');
+    $a->sync;
+    is_hash('rolled_back 0 1', 'the rollback is back');
+    $b->{known}{$hash}{rev} += 1_000_000;
+    is($b->observe->{$hash}{status}, 'want', 'somebody knows something later');
+    is($b->restore_rollout($hash)->{result}, 'stale', 'but no rollback');
+    is($b->observe->{$hash}{status}, 'ok', 'then that is that');
+    is_hash('rolled_back 0 1', 'and nothing has changed');
 };
 
 subtest 'what was decided since the loss is not undone' => sub {

@@ -29,7 +29,7 @@ $x->start;
 sub on { my ($r) = @_; $x->{redis} = $r }
 
 $x->trial('a planned failover', break => sub { on($s->failover) },
-    heal => sub { }, reload => 0, kill => 0, forgot => 1);
+    heal => sub { }, reload => 0, kill => 0, look => 0, forgot => 1);
 
 $s->wait_agreed;
 
@@ -39,9 +39,15 @@ $x->trial('the master is killed',
     heal => sub { }, forgot => 1);
 
 $x->trial('it comes back, and is asked by nobody',
-    break => sub { $dead->start }, reload => 0,
+    break => sub { $dead->start },
     broken => sub { isnt($s->master->port, $dead->port, 'it is not master') },
     heal => sub { }, forgot => 1);
+
+$s->wait_agreed;
+
+$x->trial('a planned failover while nodes change their workers',
+    break => sub { on($s->failover) }, look => 0, heal => sub { },
+    forgot => 1);
 
 $s->wait_agreed;
 

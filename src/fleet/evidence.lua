@@ -23,8 +23,8 @@ local field = ARGV[1]
 local json = rawget(_G, 'cjson')
 
 
--- An error or nil where it is no vector.  The detour through JSON takes a third of
--- the time of the loop.
+-- An error or nil where it is no vector.  The detour through JSON takes a
+-- third of the time of the loop.
 local function numbers(s)
     if json then
         return json.decode('[' .. s:gsub('[ :]', ',') .. ']')

@@ -226,26 +226,21 @@ local function hash_typed(ledger, key, hash, typed, last)
         end
     end
 
-    local next = { epoch = last.epoch, state = last.state, bp = last.bp,
+    if state ~= last.state then
+        bp = (state == 'idle' or state == 'rolled_back') and 0
+             or state == 'promoted' and WEIGHT_MAX or bp
+
+    elseif bp ~= last.bp and state ~= 'paused'
+           and not (state == 'promoted' and bp == WEIGHT_MAX)
+    then
+        state = bp == 0 and 'idle' or 'progressing'
+    end
+
+    local next = { epoch = last.epoch, state = state, bp = bp,
                    step = last.step }
 
-    if last.state ~= 'rolled_back' then
-
-        if state ~= last.state then
-            bp = (state == 'idle' or state == 'rolled_back') and 0
-                 or state == 'promoted' and WEIGHT_MAX or bp
-
-        elseif bp ~= last.bp and state ~= 'paused'
-               and not (state == 'promoted' and bp == WEIGHT_MAX)
-        then
-            state = bp == 0 and 'idle' or 'progressing'
-        end
-
-        if bp ~= last.bp and state ~= 'rolled_back' then
-            next.step = math.min(last.step + 1, STEP_MAX)
-        end
-
-        next.state, next.bp = state, bp
+    if bp ~= last.bp and state ~= 'rolled_back' then
+        next.step = math.min(last.step + 1, STEP_MAX)
     end
 
     if next.state ~= last.state or next.bp ~= last.bp then

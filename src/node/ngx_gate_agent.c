@@ -233,13 +233,23 @@ ngx_gate_agent_work(ngx_gate_node_t *node, ngx_log_t *log)
 static void
 ngx_gate_agent_retire(ngx_gate_node_t *node, ngx_log_t *log, ngx_uint_t last)
 {
+    uint32_t  pid;
     uint64_t  word;
 
     word = ngx_gate_agent_word(node->generation);
 
     ngx_gate_agent_mine = 0;
 
-    if (node->fleet) {
+    /*
+     * A whole nginx that quits has no successor to tell the fleet what its
+     * last requests came to: the line is held until the process ends.
+     */
+
+    pid = (uint32_t) ngx_gate_load(&node->sh->agent);
+
+    if (node->fleet
+        && (last || !ngx_exiting || (pid != 0 && pid != (uint32_t) ngx_pid)))
+    {
         node->fleet->stop(node, log, last);
     }
 

@@ -76,7 +76,14 @@ sub _conf {
             'tls-auth-clients ' . ($tls->{client} ? 'yes' : 'no');
     }
 
-    push @conf, map { "user $_" } @{ $self->{users} || [] };
+    # channels have rights since 6.2
+    for my $user (@{ $self->{users} || [] }) {
+        my @rules = split ' ', $user;
+        @rules = grep { !/^(?:&|(?:reset|all)channels$)/ } @rules
+            if $self->version < 6.2;
+        push @conf, "user @rules";
+    }
+
     push @conf, map { "$_ $self->{$_}" } grep { defined $self->{$_} }
         qw(masterauth maxmemory requirepass);
     push @conf, "maxmemory-policy $self->{policy}" if $self->{policy};
