@@ -97,8 +97,13 @@ subtest 'two connections, one tracked for the other' => sub {
     my @c = sort { $a->{flags} cmp $b->{flags} } values %{ connections($plain) };
     is(scalar @c, 2, 'it has two connections');
     is($c[0]{flags}, 'P', 'one that listens');
-    is($c[1]{flags}, 'tB', 'one whose keys are tracked by prefix');
-    is($c[1]{redir}, $c[0]{id}, 'for the first');
+    like($c[1]{flags}, qr/^tB?$/, 'one whose keys are tracked');
+
+    if ($plain->version >= 6.2) {
+        is($c[1]{flags}, 'tB', 'by prefix');
+        is($c[1]{redir}, $c[0]{id}, 'for the first');
+    }
+
     is($c[1]{db}, 3, 'in the database of the address');
 
     my $pushes = $s->{pushes};
@@ -248,6 +253,9 @@ subtest 'a name' => sub {
 };
 
 subtest 'TLS' => sub {
+    plan skip_all => 'nginx was built without'
+        if `$t->{nginx} -V 2>&1` !~ /http_ssl_module/;
+
     my $r = $t->redis(tls => { client => 1 });
     my $client = 'cert=' . $r->tls('client_crt') . ' key=' . $r->tls('client_key');
     my $ca = 'ca_file=' . $r->tls('ca');
@@ -339,7 +347,8 @@ subtest 'an old password alone' => sub {
 };
 
 subtest 'an ACL that does not permit everything' => sub {
-    my $base = 'gate on >p ~* &* +@all';
+    my $base = 'gate on >p ~* ' . ($plain->version < 6.2 ? '' : '&* ')
+        . '+@all';
 
     for my $case (
         ['-client', 'poll', 'no CLIENT'],
@@ -351,6 +360,7 @@ subtest 'an ACL that does not permit everything' => sub {
         ['-role -info', 'push', 'neither ROLE nor INFO'],
     ) {
         my ($acl, $tracking, $what) = @$case;
+        next if $acl =~ /\|/ && $plain->version < 7;
         $plain->cmd('ACL', 'SETUSER', 'gate', 'reset', split / /, "$base $acl" =~ s/^gate //r);
         my $n = node($t->dir, 'redis://gate@' . $plain->addr
             . ' password_file=%%HOME%%/password', prepare => sub {

@@ -129,7 +129,7 @@ ngx_gate_control_init(ngx_gate_member_t *m)
 void
 ngx_gate_control_tick(ngx_gate_member_t *m)
 {
-    ngx_uint_t  i;
+    ngx_uint_t  i, n;
 
     if (!ngx_gate_redis_ready(m->redis)) {
         return;
@@ -151,7 +151,10 @@ ngx_gate_control_tick(ngx_gate_member_t *m)
         return;
     }
 
-    for (i = 0; i < m->nstrings; i++) {
+    /* in turn, for one that Redis refuses is no reason to keep the others */
+
+    for (n = 1; n <= m->nstrings; n++) {
+        i = (m->put + n) % m->nstrings;
 
         if (ngx_gate_control_known(m, i)->dirty) {
             ngx_gate_put_send(m, i, 0);
@@ -170,7 +173,7 @@ ngx_gate_control_lost(ngx_gate_member_t *m)
 
     if (m->putting) {
         m->putting = 0;
-        ngx_gate_put_answer(m, NGX_ERROR, NULL);
+        ngx_gate_put_lost(m);
     }
 }
 
@@ -254,7 +257,7 @@ ngx_gate_control_looked(void *data, redisReply *reply)
     polled = m->polled;
     m->polled = 0;
 
-    if (reply == NULL) {
+    if (reply == NULL || !ngx_gate_fleet_mine(m)) {
         return;
     }
 
@@ -322,6 +325,14 @@ ngx_gate_control_memory(ngx_gate_member_t *m, redisReply *reply)
     }
 
     fleet = &m->node->sh->fleet;
+
+    if (inc->len == 0) {
+
+        /* it can write nothing now: what we know is of the one before */
+
+        fleet->clock_offset = now - ngx_gate_now();
+        return NGX_OK;
+    }
 
     if (fleet->inc[0] == '\0') {
         ngx_gate_changed(m->node->sh);
@@ -448,6 +459,13 @@ ngx_gate_control_item(redisReply *item, int64_t now, ngx_gate_seen_t *seen)
     seen->pttl = (item->element[3]->type == REDIS_REPLY_INTEGER)
                  ? item->element[3]->integer : -1;
 
+    if (seen->pttl > GATE_PARSE_TIME_MAX * 1000 - ngx_gate_now()) {
+
+        /* an end that no clock of ours can tell */
+
+        seen->pttl = -1;
+    }
+
     /* a revision is the time it was first seen, on Redis's clock */
 
     seen->age = (rev && rev < now) ? now - rev : 0;
@@ -464,7 +482,8 @@ ngx_gate_control_dirty(ngx_gate_member_t *m, ngx_uint_t i,
 {
     ngx_gate_switch_t  *s;
 
-    if (known->rev == 0 && seen->rev == 0 && !known->dirty
+    if (known->rev == 0 && seen->rev == 0 && !known->there && !known->dirty
+        && seen->status == NGX_GATE_SEEN_NONE
         && i < m->node->switches.nelts)
     {
         /* nobody ever told Redis what was set here before there was one */
@@ -513,6 +532,13 @@ ngx_gate_control_switch(ngx_gate_member_t *m, ngx_uint_t i,
     ngx_memzero(&v, sizeof(gate_switch_value_t));
     ngx_memcpy(actor, "operator", sizeof("operator"));
 
+    if (known->there && known->rev == seen->rev) {
+
+        /* a revision may be ahead of the clock, but not younger than that */
+
+        seen->age = ngx_max(seen->age, ngx_gate_now() - s->control_since);
+    }
+
     if (seen->status == NGX_GATE_SEEN_OK
         && ngx_gate_control_value(seen, &v, actor) != NGX_OK)
     {
@@ -526,19 +552,20 @@ ngx_gate_control_switch(ngx_gate_member_t *m, ngx_uint_t i,
             && s->control.until - v.until <= NGX_GATE_TTL_SLACK
             && (v.until == 0) == (s->control.until == 0));
 
-    if (known->rev == seen->rev
-        && known->there == (seen->status == NGX_GATE_SEEN_OK) && same)
-    {
-        return 0;
-    }
-
     v.until = same ? s->control.until : v.until;
     before = ngx_gate_control_word(&s->control);
+
+    /* the value too: who wrote it may have been killed before he was done */
+
     same = ngx_memcmp(&v, &s->control, sizeof(gate_switch_value_t)) == 0;
 
-    known->rev = seen->rev;
-    known->there = (seen->status == NGX_GATE_SEEN_OK);
-    ngx_gate_changed(m->node->sh);
+    if (known->rev != seen->rev
+        || known->there != (seen->status == NGX_GATE_SEEN_OK))
+    {
+        known->rev = seen->rev;
+        known->there = (seen->status == NGX_GATE_SEEN_OK);
+        ngx_gate_changed(m->node->sh);
+    }
 
     if (same) {
         return 0;

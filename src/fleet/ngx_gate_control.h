@@ -70,9 +70,8 @@ void ngx_gate_put_restore(ngx_gate_member_t *m, redisReply *strings);
  */
 void ngx_gate_put_send(ngx_gate_member_t *m, ngx_uint_t i, ngx_uint_t force);
 
-/* Answers the letter that the put under way is for, if there is one. */
-void ngx_gate_put_answer(ngx_gate_member_t *m, ngx_int_t result,
-    const char *why);
+/* Nobody knows what became of the put under way. */
+void ngx_gate_put_lost(ngx_gate_member_t *m);
 
 
 #pragma GCC visibility pop

@@ -272,10 +272,10 @@ ngx_gate_decide_told(ngx_gate_act_t *act, redisReply *fields, uint64_t rev)
 
     act->odd.is = 0;
 
-    /* times on Redis's clock, as times on ours */
+    /* times on Redis's clock, as times on ours, and nothing is of tomorrow */
 
     offset = node->sh->fleet.clock_offset / 1000;
-    st.since = ngx_max(st.since - offset, 0);
+    st.since = ngx_max(ngx_min(st.since - offset, ngx_time()), 0);
 
     before = ngx_gate_load(&ro->word);
     foreign = ro->foreign;
@@ -298,7 +298,11 @@ ngx_gate_decide_told(ngx_gate_act_t *act, redisReply *fields, uint64_t rev)
 
     if (rv == NGX_GATE_TOLD_FOREIGN) {
 
-        if (!foreign) {
+        /* before Redis was asked to open ours, another one is no surprise */
+
+        if (!act->foreign && (!ro->opening || act->waits)) {
+            act->foreign = 1;
+
             ngx_log_error(NGX_LOG_WARN, act->member->log, 0,
                           "gate: the fleet has rollout \"%V\" at another "
                           "release than this node's configuration: it stays "
@@ -308,8 +312,17 @@ ngx_gate_decide_told(ngx_gate_act_t *act, redisReply *fields, uint64_t rev)
         return !foreign;
     }
 
+    act->foreign = 0;
+
     if (rv == NGX_GATE_TOLD_CHANGED) {
         ngx_gate_decide_news(act, before, &st);
+
+    } else if (!ro->provisional
+               && st.epoch < ngx_gate_word_epoch(ngx_gate_load(&ro->word)))
+    {
+        /* ours was made where Redis could not know of it */
+
+        act->want = 1;
     }
 
     return rv == NGX_GATE_TOLD_CHANGED;

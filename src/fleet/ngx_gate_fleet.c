@@ -199,7 +199,9 @@ ngx_gate_fleet_lost(void *data)
 {
     ngx_gate_member_t  *m = data;
 
-    m->node->sh->fleet.joined = 0;
+    if (ngx_gate_fleet_mine(m)) {
+        m->node->sh->fleet.joined = 0;
+    }
 
     ngx_gate_control_lost(m);
     ngx_gate_decide_lost(m);
@@ -213,6 +215,14 @@ ngx_gate_fleet_push(void *data)
     ngx_gate_member_t  *m = data;
 
     ngx_gate_control_look(m);
+}
+
+
+ngx_uint_t
+ngx_gate_fleet_mine(ngx_gate_member_t *m)
+{
+    return (uint32_t) ngx_gate_load(&m->node->sh->agent)
+           == (uint32_t) ngx_pid;
 }
 
 

@@ -36,7 +36,6 @@
 #define NGX_GATE_CONTROL_MAX    4096     /* bytes of a value that we take */
 #define NGX_GATE_ODD_INTERVAL   60000    /* ms, between lines about a key */
 #define NGX_GATE_GRACE_MSEC     1000     /* without Redis, before we go alone */
-#define NGX_GATE_ARGS           24       /* of the rollout script */
 
 
 typedef struct ngx_gate_member_s  ngx_gate_member_t;
@@ -60,9 +59,12 @@ typedef struct {
     uint32_t                   epoch;
     ngx_gate_mail_t           *mail;     /* who asked for it, or NULL */
     uint64_t                   letter;   /* its id */
+    ngx_uint_t                 done;     /* what it wants is, on this node */
     ngx_uint_t                 waits;    /* NGX_GATE_OP_*, refused last */
     ngx_msec_t                 retry;    /* not before that, then */
     ngx_uint_t                 want;     /* Redis forgot it */
+    ngx_uint_t                 foreign;  /* the fleet's release is another,
+                                            and that was said */
     ngx_gate_odd_t             odd;      /* its hash makes no sense */
 } ngx_gate_act_t;
 
@@ -129,6 +131,12 @@ ngx_int_t ngx_gate_fleet_key(ngx_pool_t *pool, ngx_str_t *key,
 
 /* Text or integer of a reply as a number; -1 where it is none. */
 int64_t ngx_gate_fleet_value(redisReply *reply);
+
+/*
+ * Whether this process still is the agent.  One that was stopped for a while
+ * finds replies that are old, and another agent, before its own next tick.
+ */
+ngx_uint_t ngx_gate_fleet_mine(ngx_gate_member_t *m);
 
 /* What the mailbox asks for, as far as it can be done at once. */
 void ngx_gate_fleet_mails(ngx_gate_member_t *m);

@@ -316,7 +316,7 @@ ngx_gate_op_done(void *data, redisReply *reply)
     kind = act->op;
     act->op = 0;
 
-    if (reply == NULL) {
+    if (reply == NULL || !ngx_gate_fleet_mine(act->member)) {
         ngx_gate_wish_answer(act, NGX_ERROR, NULL);
         return;
     }
@@ -389,7 +389,7 @@ ngx_gate_op_result(ngx_gate_act_t *act, ngx_uint_t kind,
         (void) ngx_gate_decide_told(act, reply->element[4],
                                     (uint64_t) ngx_max(rev, 0));
 
-    } else if (kind == NGX_GATE_OP_OPEN) {
+    } else if (kind == NGX_GATE_OP_OPEN && ngx_strcmp(result, "same") == 0) {
 
         /* it was deleted, and a node that comes late does not revive it */
 

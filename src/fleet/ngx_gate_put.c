@@ -25,9 +25,13 @@ static ngx_int_t ngx_gate_put_find(ngx_gate_member_t *m,
     ngx_gate_mail_t *mail);
 static ngx_int_t ngx_gate_put_wish(ngx_gate_member_t *m, ngx_uint_t i,
     ngx_pool_t *pool, ngx_str_t *text);
+static void ngx_gate_put_keep(ngx_gate_member_t *m, const char *why);
 static void ngx_gate_put_done(void *data, redisReply *reply);
+static void ngx_gate_put_refused(ngx_gate_member_t *m, const char *why);
 static void ngx_gate_put_set(ngx_gate_member_t *m, ngx_uint_t i,
     ngx_gate_mail_t *letter);
+static void ngx_gate_put_answer(ngx_gate_member_t *m, ngx_int_t result,
+    const char *why);
 static void ngx_gate_put_restored(void *data, redisReply *reply);
 static ngx_int_t ngx_gate_put_text(ngx_gate_member_t *m, ngx_uint_t i,
     ngx_pool_t *pool, ngx_str_t *text);
@@ -59,14 +63,44 @@ ngx_gate_put_mail(ngx_gate_member_t *m, ngx_gate_mail_t *mail)
         }
     }
 
-    /* an emergency does not wait for Redis */
+    m->put = i;
 
-    ngx_gate_put_set(m, i, &m->letter);
-    ngx_gate_control_known(m, i)->dirty = 1;
+    ngx_gate_put_keep(m, "Redis is away: done on this node, the others hear "
+                         "of it when it is back");
+}
 
-    ngx_gate_put_answer(m, NGX_OK, "Redis is away: done on this node, "
-                                       "the others hear of it when it is "
-                                       "back");
+
+/*
+ * An emergency does not wait for Redis: what the letter wants holds on this
+ * node at once, and is pushed, unless somebody else is heard before.
+ */
+
+static void
+ngx_gate_put_keep(ngx_gate_member_t *m, const char *why)
+{
+    ngx_gate_put_set(m, m->put, &m->letter);
+    ngx_gate_control_known(m, m->put)->dirty = 1;
+
+    ngx_gate_put_answer(m, NGX_OK, why);
+}
+
+
+void
+ngx_gate_put_lost(ngx_gate_member_t *m)
+{
+    if (m->mail == NULL) {
+        return;
+    }
+
+    if (!ngx_gate_fleet_mine(m)) {
+        ngx_gate_put_answer(m, NGX_ERROR, NULL);
+        return;
+    }
+
+    /* if Redis did it, it has a newer revision, and that one counts */
+
+    ngx_gate_put_keep(m, "Redis did not answer: done on this node, the "
+                         "others hear of it when it is back");
 }
 
 
@@ -203,8 +237,8 @@ ngx_gate_put_done(void *data, redisReply *reply)
 
     m->putting = 0;
 
-    if (reply == NULL) {
-        ngx_gate_put_answer(m, NGX_ERROR, NULL);
+    if (reply == NULL || !ngx_gate_fleet_mine(m)) {
+        ngx_gate_put_lost(m);
         return;
     }
 
@@ -212,22 +246,19 @@ ngx_gate_put_done(void *data, redisReply *reply)
         || reply->element[0]->type != REDIS_REPLY_STRING)
     {
         ngx_gate_fleet_error(m, "writing a control key", reply);
-
-        m->refused = 1;
-
-        /* a Redis that takes no writes: the node is closed all the same */
-
-        if (m->mail) {
-            ngx_gate_put_set(m, m->put, &m->letter);
-            ngx_gate_control_known(m, m->put)->dirty = 1;
-        }
-
-        ngx_gate_put_answer(m, NGX_OK, "Redis refused it: done on this "
-                                           "node, tried again");
+        ngx_gate_put_refused(m, "Redis refused it: done on this node, tried "
+                                "again");
         return;
     }
 
     result = reply->element[0];
+
+    if (ngx_strcmp(result->str, "type") == 0) {
+        ngx_gate_put_refused(m, "the key in Redis holds another type: done "
+                                "on this node, tried again");
+        return;
+    }
+
     rev = ngx_gate_fleet_value(reply->element[2]);
     known = ngx_gate_control_known(m, m->put);
 
@@ -251,6 +282,19 @@ ngx_gate_put_done(void *data, redisReply *reply)
     ngx_gate_put_answer(m, NGX_OK, NULL);
 
     ngx_gate_control_look(m);
+}
+
+
+/* What is dirty stays so, and is tried again in a while. */
+
+static void
+ngx_gate_put_refused(ngx_gate_member_t *m, const char *why)
+{
+    m->refused = 1;
+
+    if (m->mail) {
+        ngx_gate_put_keep(m, why);
+    }
 }
 
 
@@ -287,7 +331,9 @@ ngx_gate_put_set(ngx_gate_member_t *m, ngx_uint_t i,
 }
 
 
-void
+/* Answers the letter that the put under way is for, if there is one. */
+
+static void
 ngx_gate_put_answer(ngx_gate_member_t *m, ngx_int_t result,
     const char *why)
 {
@@ -395,18 +441,35 @@ ngx_gate_put_restored(void *data, redisReply *reply)
 {
     ngx_gate_member_t *m = data;
 
+    size_t       i;
+    redisReply  *done;
+
     m->restoring = 0;
 
     if (reply == NULL) {
         return;
     }
 
-    if (reply->type != REDIS_REPLY_ARRAY) {
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2
+        || reply->element[1]->type != REDIS_REPLY_ARRAY)
+    {
         ngx_gate_fleet_error(m, "restoring control keys", reply);
         return;
     }
 
-    ngx_gate_control_look(m);
+    done = reply->element[1];
+
+    for (i = 0; i < done->elements; i++) {
+
+        if (done->element[i]->type == REDIS_REPLY_STRING
+            && ngx_strcmp(done->element[i]->str, "ok") == 0)
+        {
+            ngx_gate_control_look(m);
+            return;
+        }
+    }
+
+    /* what somebody else has to restore is not asked for again at once */
 }
 
 

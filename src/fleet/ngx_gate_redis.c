@@ -541,27 +541,6 @@ ngx_gate_redis_reset(ngx_gate_redis_t *rs, ngx_gate_error_e error,
 
 
 ngx_int_t
-ngx_gate_redis_command(ngx_gate_redis_t *rs, ngx_uint_t argc,
-    ngx_str_t *argv, ngx_gate_redis_reply_pt handler, void *data)
-{
-    ngx_gate_call_t  *call;
-
-    if (rs->state != NGX_GATE_SESSION_READY
-        || rs->command.waiting >= NGX_GATE_REDIS_PENDING)
-    {
-        return NGX_BUSY;
-    }
-
-    call = ngx_gate_redis_call(rs, 0, NULL, handler, data);
-    if (call == NULL) {
-        return NGX_ERROR;
-    }
-
-    return ngx_gate_redis_send(rs, argc, argv, call);
-}
-
-
-ngx_int_t
 ngx_gate_redis_script(ngx_gate_redis_t *rs, ngx_gate_script_e script,
     ngx_uint_t nkeys, ngx_uint_t argc, ngx_str_t *argv,
     ngx_gate_redis_reply_pt handler, void *data)

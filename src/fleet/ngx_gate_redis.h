@@ -126,15 +126,10 @@ void ngx_gate_redis_mute(ngx_gate_redis_t *rs);
 ngx_uint_t ngx_gate_redis_ready(ngx_gate_redis_t *rs);
 
 /*
- * Sends a command; arguments are copied.  NGX_OK; NGX_BUSY: not ready, or too
- * much is pending; NGX_ERROR: memory is short, or it is too large.
- */
-ngx_int_t ngx_gate_redis_command(ngx_gate_redis_t *rs, ngx_uint_t argc,
-    ngx_str_t *argv, ngx_gate_redis_reply_pt handler, void *data);
-
-/*
- * The same for a script: argv are nkeys keys and then the arguments.
- * EVALSHA, and EVAL once where the server does not have it.
+ * Runs a script: argv are nkeys keys and then the arguments, all are copied.
+ * EVALSHA, and EVAL once where the server does not have it.  NGX_OK; NGX_BUSY:
+ * not ready, or too much is pending; NGX_ERROR: memory is short, or it is too
+ * large.
  */
 ngx_int_t ngx_gate_redis_script(ngx_gate_redis_t *rs,
     ngx_gate_script_e script, ngx_uint_t nkeys, ngx_uint_t argc,

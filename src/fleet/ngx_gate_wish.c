@@ -31,6 +31,15 @@ ngx_gate_wish_mail(ngx_gate_member_t *m, ngx_gate_mail_t *mail)
     ngx_uint_t       i;
     ngx_gate_act_t  *act;
 
+    if (mail->generation != m->node->generation) {
+
+        /* it may be about another release than the one that is live now */
+
+        ngx_gate_mail_done(mail, mail->id, NGX_DECLINED,
+                           "this worker has an old configuration, ask again");
+        return;
+    }
+
     for (i = 0; i < m->node->rollouts.nelts; i++) {
         act = &m->acts[i];
 
@@ -68,7 +77,9 @@ ngx_gate_wish_ask(ngx_gate_act_t *act, ngx_gate_mail_t *mail)
 
     ro = act->rc->sh;
 
-    if (ro->foreign && mail->action != NGX_GATE_DO_START) {
+    if (ro->foreign && mail->action != NGX_GATE_DO_START
+        && mail->action != NGX_GATE_DO_ABORT)
+    {
         ngx_gate_mail_done(mail, mail->id, NGX_DECLINED,
                            "the fleet is at another release than this node "
                            "is configured for");
@@ -80,6 +91,13 @@ ngx_gate_wish_ask(ngx_gate_act_t *act, ngx_gate_mail_t *mail)
     if (mail->action == NGX_GATE_DO_ABORT
         && !ngx_gate_wish_here(act, mail))
     {
+        return;
+    }
+
+    if (ro->foreign && mail->action == NGX_GATE_DO_ABORT) {
+        ngx_gate_mail_done(mail, mail->id, NGX_OK,
+                           "the fleet is at another release: done on this "
+                           "node only");
         return;
     }
 
@@ -123,20 +141,14 @@ ngx_gate_wish_ask(ngx_gate_act_t *act, ngx_gate_mail_t *mail)
 
     act->mail = mail;
     act->letter = mail->id;
+    act->done = (mail->action == NGX_GATE_DO_ABORT);
 
     if (rc == NGX_OK) {
         ngx_gate_op_send(act, NGX_GATE_OP_WISH, &op, pool);
     }
 
     if (!act->op) {
-
-        if (mail->action == NGX_GATE_DO_ABORT) {
-            ngx_gate_wish_answer(act, NGX_OK, "done on this node, the "
-                                   "others hear of it shortly");
-        } else {
-            ngx_gate_wish_answer(act, NGX_BUSY, "Redis cannot be asked "
-                                   "now");
-        }
+        ngx_gate_wish_answer(act, NGX_BUSY, "Redis cannot be asked now");
     }
 
     ngx_destroy_pool(pool);
@@ -219,8 +231,16 @@ void
 ngx_gate_wish_answer(ngx_gate_act_t *act, ngx_int_t result,
     const char *why)
 {
-    if (act->mail) {
-        ngx_gate_mail_done(act->mail, act->letter, result, why);
-        act->mail = NULL;
+    if (act->mail == NULL) {
+        return;
     }
+
+    if (act->done && (result == NGX_BUSY || result == NGX_ERROR)) {
+        result = NGX_OK;
+        why = "done on this node, the others hear of it as soon as Redis "
+              "takes it";
+    }
+
+    ngx_gate_mail_done(act->mail, act->letter, result, why);
+    act->mail = NULL;
 }

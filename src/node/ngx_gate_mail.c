@@ -61,6 +61,7 @@ ngx_gate_mail_post(ngx_gate_node_t *node, ngx_gate_mail_t *letter,
     m->id = ++sh->mails_total;
     m->poster = (uint32_t) ngx_pid;
     m->taker = 0;
+    m->generation = node->generation;
     m->kind = letter->kind;
     m->sw = letter->sw;
     m->action = letter->action;

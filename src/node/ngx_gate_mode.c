@@ -109,6 +109,13 @@ ngx_gate_mode_set(ngx_gate_node_t *node, ngx_uint_t gate, uint64_t value,
 
     ngx_gate_store(&mode->value, value);
 
+    if (node->redis == NULL && mode->known.rev) {
+
+        /* a Redis that was taken out of the configuration may come back */
+
+        mode->known.dirty = 1;
+    }
+
     if (gate == NGX_GATE_MODE_MAINTENANCE) {
 
         for (i = 0; i < sh->nswitches; i++) {

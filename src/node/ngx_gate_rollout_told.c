@@ -21,6 +21,8 @@ static ngx_uint_t ngx_gate_told_foreign_locked(ngx_gate_rollout_t *ro,
     gate_state_rollout_t *st, ngx_gate_rollout_conf_t *rc);
 static ngx_uint_t ngx_gate_told_epoch_locked(ngx_gate_node_t *node,
     ngx_gate_rollout_conf_t *rc, gate_state_rollout_t *st, uint64_t w);
+static void ngx_gate_told_whose(ngx_gate_rollout_t *ro,
+    gate_state_rollout_t *st);
 static ngx_uint_t ngx_gate_told_state_locked(ngx_gate_rollout_conf_t *rc,
     gate_state_rollout_t *st);
 
@@ -128,25 +130,42 @@ static ngx_uint_t
 ngx_gate_told_epoch_locked(ngx_gate_node_t *node,
     ngx_gate_rollout_conf_t *rc, gate_state_rollout_t *st, uint64_t w)
 {
+    int64_t              since;
     uint64_t             own;
-    ngx_uint_t           late;
+    ngx_uint_t           late, opened;
     ngx_gate_rollout_t  *ro;
 
     ro = rc->sh;
 
     /*
-     * A rollback that was found alone is the real epoch's too, unless that
-     * one began after it: then somebody has started anew since.
+     * A rollback that Redis never heard of is the real epoch's too, unless
+     * that one began after it: then somebody has started anew since.  That a
+     * configuration opened it, our own maybe, is no such start.
      */
 
-    late = ro->provisional
+    since = (ro->since + node->sh->fleet.clock_offset) / 1000;
+    opened = ngx_strcmp(st->source, "config") == 0;
+
+    late = (ro->provisional || ro->known.rev == 0)
            && ngx_gate_word_state(w) == GATE_ROLLED_BACK
-           && ro->since / 1000 >= (int64_t) st->epoch
+           && (opened || since >= (int64_t) st->epoch)
            && st->state != GATE_ROLLED_BACK;
+
+    if (ro->provisional && ro->known.dirty && opened && !late
+        && ngx_gate_word_weight(w) <= st->weight)
+    {
+        /* nor is it heard: what an operator lowered is still to be pushed */
+
+        st->state = ngx_gate_word_state(w);
+        st->weight = ngx_gate_word_weight(w);
+        ngx_gate_told_whose(ro, st);
+
+    } else {
+        ro->known.dirty = 0;
+    }
 
     ro->provisional = 0;
     ro->opening = 0;
-    ro->known.dirty = 0;
 
     if (late) {
         own = ngx_gate_word_cause(w);
@@ -156,14 +175,8 @@ ngx_gate_told_epoch_locked(ngx_gate_node_t *node,
         st->state = GATE_ROLLED_BACK;
         st->weight = 0;
 
-        ngx_gate_text(st->source, sizeof(st->source), (u_char *) ro->source,
-                      ngx_strlen(ro->source));
-        ngx_gate_text(st->actor, sizeof(st->actor), (u_char *) ro->actor,
-                      ngx_strlen(ro->actor));
-        ngx_gate_text(st->reason, sizeof(st->reason), (u_char *) ro->reason,
-                      ngx_strlen(ro->reason));
+        ngx_gate_told_whose(ro, st);
 
-        st->since = ro->since / 1000;
         st->record = ro->record_len ? ro->record : NULL;
 
         ngx_gate_rollout_take_locked(ro, st);
@@ -185,6 +198,22 @@ ngx_gate_told_epoch_locked(ngx_gate_node_t *node,
     ro->flip_epoch = (st->state == GATE_ROLLED_BACK) ? st->epoch : 0;
 
     return NGX_GATE_TOLD_CHANGED;
+}
+
+
+/* Who changed it here, and why, is who did it. */
+
+static void
+ngx_gate_told_whose(ngx_gate_rollout_t *ro, gate_state_rollout_t *st)
+{
+    ngx_gate_text(st->source, sizeof(st->source), (u_char *) ro->source,
+                  ngx_strlen(ro->source));
+    ngx_gate_text(st->actor, sizeof(st->actor), (u_char *) ro->actor,
+                  ngx_strlen(ro->actor));
+    ngx_gate_text(st->reason, sizeof(st->reason), (u_char *) ro->reason,
+                  ngx_strlen(ro->reason));
+
+    st->since = ro->since / 1000;
 }
 
 

@@ -42,6 +42,13 @@ ngx_gate_switch_set(ngx_gate_node_t *node, ngx_gate_switch_t *s,
     ngx_gate_text(s->control_actor, sizeof(s->control_actor),
                   (u_char *) actor, ngx_strlen(actor));
 
+    if (node->redis == NULL && s->known.rev) {
+
+        /* a Redis that was taken out of the configuration may come back */
+
+        s->known.dirty = 1;
+    }
+
     ngx_gate_switch_end(node, s);
 
     ngx_gate_changed(node->sh);

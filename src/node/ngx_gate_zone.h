@@ -524,6 +524,7 @@ typedef struct {
     uint32_t                   state;
     uint32_t                   poster;      /* pid */
     uint32_t                   taker;       /* pid */
+    uint32_t                   generation;  /* of the poster */
     uint32_t                   kind;
     uint32_t                   sw;          /* index of the zone */
     uint32_t                   action;      /* ngx_gate_action_e */

@@ -52,6 +52,7 @@ typedef struct {
     uint32_t             state;
     uint32_t             poster;
     uint32_t             taker;
+    uint32_t             generation;
     uint32_t             kind;
     uint32_t             sw;
     uint32_t             action;
@@ -77,6 +78,7 @@ typedef struct {
 typedef struct {
     ngx_gate_zone_t     *sh;
     ngx_slab_pool_t     *shpool;
+    uint32_t             generation;
 } ngx_gate_node_t;
 
 
@@ -132,7 +134,7 @@ void ngx_gate_mail_done(ngx_gate_mail_t *m, uint64_t id, ngx_int_t result,
 
 static ngx_gate_zone_t   zone;
 static ngx_slab_pool_t   pool;
-static ngx_gate_node_t   node = { &zone, &pool };
+static ngx_gate_node_t   node = { &zone, &pool, 1 };
 static ngx_gate_mail_t   copy;
 
 
