@@ -21,7 +21,7 @@ my $MIN = 100;          # attempts that the rule asks for
 my $LIMIT = 300;        # ms from the attempt that breaches to the flip
 my $SLACK = 10;         # machines differ; the measured figures are printed
 
-my $READ = 500 * Gate::scale();     # proxy_read_timeout, ms
+my $READ = 1000 * Gate::scale();    # proxy_read_timeout, ms
 my $SLOW = 200;                     # the threshold of p95=, ms
 my $GIVE_UP = 700 * Gate::scale();  # a client's patience, ms
 
