@@ -717,7 +717,9 @@ subtest 'an evicted rollout is restored' => sub {
     $r->config(maxmemory => 0, 'maxmemory-policy' => 'noeviction');
     is($r->cmd('EXISTS', $hash), 0, 'it is gone');
     is($a->observe->{$hash}{status}, 'evicted', 'evicted');
-    is_result($a->rollout('open'), 'same', '', 'nobody opens it anew');
+    is_result($a->rollout('open'), 'stale',
+        'it was evicted, a node has to restore it',
+        'nobody opens it anew');
     $a->sync;
     is_hash('progressing 5 1', 'it is restored');
     is($r->cmd('PTTL', $hash), -1, 'for good');

@@ -83,7 +83,7 @@ subtest 'an abort is never refused because of Redis' => sub {
     $f->start;
     joined($a1, $a2);
     $a1->wait_state('shop', 'progressing');
-    $r->config(maxmemory => '1mb', 'maxmemory-policy' => 'noeviction');
+    $r->config(maxmemory => 1, 'maxmemory-policy' => 'noeviction');
     my $answer = $a1->call('canary/shop/abort');
     is($answer->status, 200, 'Redis takes no writes');
     is($answer->json->{state}, 'rolled_back', 'it is done here');
@@ -100,6 +100,9 @@ subtest 'an abort is never refused because of Redis' => sub {
     is($answer->status, 200, 'the fleet is at another release');
     is($a2->rollout('shop')->{state}, 'rolled_back', 'it is done here');
     is($a1->wait_state('shop', 'progressing')->{id}, 2, 'and only here');
+
+    again($two, '');
+    ok(!$a2->rollout('shop')->{foreign}, 'without Redis there is no fleet');
     $f->stop;
 };
 

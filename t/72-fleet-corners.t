@@ -28,7 +28,7 @@ sub put {
 subtest 'a Redis that never could write is obeyed' => sub {
     my $r = $t->redis;
     $r->cmd('SET', 'gate:maintenance', 'on');
-    $r->config(maxmemory => '1mb', 'maxmemory-policy' => 'noeviction');
+    $r->config(maxmemory => 1, 'maxmemory-policy' => 'noeviction');
     my ($f, $node, $api) = fleet($r->addr);
     $f->start;
     joined($api);
@@ -130,7 +130,7 @@ subtest 'what nobody remembers is not asked for all the time' => sub {
     is_now($node, 503, 'closed');
     $node->stop;
     system 'rm', '-rf', $node->dir . '/state';
-    $r->config(maxmemory => '1mb');
+    $r->config(maxmemory => 1);
     $r->try('SET', 'x', 'y');
     is($r->cmd('EXISTS', 'gate:maintenance'), 0, 'it is evicted');
     $r->config(maxmemory => 0);

@@ -34,7 +34,6 @@
 #define GATE_URL_HOSTS       16
 #define GATE_URL_HOST_MAX    255
 #define GATE_URL_USER_MAX    128
-#define GATE_URL_MASTER_MAX  64
 #define GATE_URL_PATH_MAX    107       /* of a unix socket */
 #define GATE_URL_DB_MAX      65535
 

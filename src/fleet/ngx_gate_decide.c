@@ -18,7 +18,7 @@
 #include "ngx_gate_decide.h"
 
 
-static ngx_uint_t ngx_gate_decide_due(ngx_gate_act_t *act);
+static void ngx_gate_decide_due(ngx_gate_act_t *act);
 static ngx_uint_t ngx_gate_decide_untold(ngx_gate_rollout_t *ro, uint64_t w);
 static void ngx_gate_decide_news(ngx_gate_act_t *act, uint64_t before,
     gate_state_rollout_t *st);
@@ -91,7 +91,7 @@ ngx_gate_decide_tick(ngx_gate_member_t *m)
         ro = act->rc->sh;
 
         if (ngx_gate_redis_ready(m->redis) && m->node->sh->fleet.joined) {
-            (void) ngx_gate_decide_due(act);
+            ngx_gate_decide_due(act);
             continue;
         }
 
@@ -111,9 +111,9 @@ ngx_gate_decide_tick(ngx_gate_member_t *m)
 }
 
 
-/* The most urgent thing that Redis is to be told; 1 when there was one. */
+/* The most urgent thing that Redis is to be told. */
 
-static ngx_uint_t
+static void
 ngx_gate_decide_due(ngx_gate_act_t *act)
 {
     uint64_t               w;
@@ -130,7 +130,7 @@ ngx_gate_decide_due(ngx_gate_act_t *act)
      */
 
     if (act->op || node->generation != node->sh->generation) {
-        return 0;
+        return;
     }
 
     w = ngx_gate_load(&ro->word);
@@ -147,38 +147,35 @@ ngx_gate_decide_due(ngx_gate_act_t *act)
         && ngx_gate_decide_untold(ro, w) && act->waits != NGX_GATE_OP_FLIP)
     {
         ngx_gate_op_flip(act);
-        return 1;
+        return;
     }
 
     if (act->waits) {
-        return 0;
+        return;
     }
 
     if (ro->opening) {
         ngx_gate_op_open(act);
-        return 1;
+        return;
     }
 
     if (act->want) {
         ngx_gate_op_restore(act);
-        return 1;
+        return;
     }
 
     if (ro->foreign || ngx_gate_word_state(w) == GATE_ROLLED_BACK) {
-        return 0;
+        return;
     }
 
     if (ro->known.dirty) {
         ngx_gate_op_push(act);
-        return 1;
+        return;
     }
 
     if (ngx_gate_steps_due(node, act->rc, &ns)) {
         ngx_gate_op_advance(act, &ns);
-        return 1;
     }
-
-    return 0;
 }
 
 
@@ -211,7 +208,6 @@ ngx_gate_decide_seen(ngx_gate_member_t *m, ngx_uint_t i, redisReply *item)
     if (ngx_strcmp(status, "ok") == 0 && rev >= 0) {
 
         /* 0: a Redis that takes no writes gives no revisions either */
-
 
         return ngx_gate_decide_told(act, value, (uint64_t) rev);
     }

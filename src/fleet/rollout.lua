@@ -267,7 +267,11 @@ local function open()
 
     if not hash or not content then
 
-        if was and not forced or seen.status == 'evicted' then
+        if seen.status == 'evicted' then
+            return 'stale', 'it was evicted, a node has to restore it'
+        end
+
+        if was and not forced then
             return 'same', ''
         end
 

@@ -287,6 +287,13 @@ ngx_gate_rollout_adopt_locked(ngx_gate_node_t *node,
 
     ro->generation = node->generation;
 
+    if (node->redis == NULL) {
+
+        /* there is no fleet any more that could be at another release */
+
+        ro->foreign = 0;
+    }
+
     if (ngx_gate_word_epoch(w) == 0 || !ngx_gate_rollout_same(ro, rc)) {
 
         if (node->redis) {

@@ -96,7 +96,8 @@ sub is_now {
     my ($node, $want, $name, $uri) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     Test::More::ok(eval { wait_for { $node->get($uri || '/')->status == $want }
-        timeout => 8 }, $name) || Test::More::diag($node->get($uri || '/')->status);
+        timeout => 8 }, $name)
+        || Test::More::diag($node->get($uri || '/')->status);
 }
 
 
