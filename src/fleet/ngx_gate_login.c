@@ -459,7 +459,7 @@ ngx_gate_login_judge(ngx_gate_redis_t *rs, redisReply *reply)
                              "this is a Redis Cluster",
                              ngx_gate_literal("all keys of a gate must be in "
                                               "one slot, use prefix={gate}: "
-                                              "or another tag"));
+                                              "in quotes, or another tag"));
         ngx_gate_redis_drop(rs, NGX_GATE_DROP_SLOW);
         return NGX_ERROR;
     }
