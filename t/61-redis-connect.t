@@ -288,7 +288,12 @@ subtest 'TLS' => sub {
             $errors > 0 } what => "an attempt with a certificate $what";
         isnt($s->{state}, 'ready', "a certificate $what is refused");
         is($s->{connects}, 0, "$what: no session");
-        like($s->{last_error}{text}, $why, "$what: why") if $why;
+        if ($why) {
+
+            # "localhost" may have another address, which is refused after it
+            $n->wait_log($why);
+            pass("$what: why");
+        }
         serves($n);
         finish($n);
     }
