@@ -31,32 +31,9 @@ sub open_is {
         nodes => [@nodes ? @nodes : @node]);
 }
 
-# Nodes show that of the rollout, sooner or later.
+sub weight_is { return $x->shows('weight', @_) }
 
-sub shop_is {
-    my ($field, $want, @numbers) = @_;
-    my %now;
-    my $ok = eval { wait_for {
-        %now = map { $_ => $x->rollout($_)->rollout('shop')->{$field} }
-            @numbers;
-        !grep { $now{$_} ne $want } @numbers;
-    } timeout => 5 };
-    diag("node $_: $now{$_}") for $ok ? () : sort keys %now;
-    return $ok;
-}
-
-sub weight_is { return shop_is('weight', @_) }
-
-# Both come back, in that order, each when the other has settled.
-
-sub back {
-    my (@order) = @_;
-    for my $i (@order) {
-        $p[$i]->listen;
-        wait_for { $x->link($i)->{joined} && $x->link($i)->{state} eq 'ready' }
-            what => "node $i to be back";
-    }
-}
+sub back { return $x->back(\@p, @_) }
 
 subtest 'deleted while one was cut off, and then forgotten' => sub {
     for my $order ([0, 1], [1, 0]) {

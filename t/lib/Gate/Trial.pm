@@ -403,4 +403,33 @@ sub check_load {
     Test::More::cmp_ok($n, '>', 0, 'and there were some') if @load;
 }
 
+# Whether these nodes show that of the rollout, sooner or later.
+
+sub shows {
+    my ($self, $field, $want, @numbers) = @_;
+
+    my %now;
+    my $ok = eval { wait_for {
+        %now = map { $_ => $self->rollout($_)->rollout('shop')->{$field} }
+            @numbers;
+        !grep { $now{$_} ne $want } @numbers;
+    } timeout => 5 };
+    Test::More::diag("node $_: $now{$_}") for $ok ? () : sort keys %now;
+    return $ok;
+}
+
+# Nodes behind a proxy each come back in that order, the next one when the
+# one before has settled.
+
+sub back {
+    my ($self, $proxies, @order) = @_;
+
+    for my $i (@order) {
+        $proxies->[$i]->listen;
+        wait_for { $self->link($i)->{joined}
+            && $self->link($i)->{state} eq 'ready' }
+            what => "node $i to be back";
+    }
+}
+
 1;
