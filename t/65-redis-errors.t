@@ -9,6 +9,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Gate;
+use Gate::One;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -17,50 +18,7 @@ skip_unless_cmd('redis-server');
 my $t = Gate->new;
 my $real = $t->redis;
 my $fake = $t->fake_redis(upstream => $real);
-
-sub conf {
-    my ($args, $log) = @_;
-    return (log => $log || 'notice', <<"EOF_CONF");
-    gate_redis $args timeout=300ms poll=100ms;
-    server {
-        listen 127.0.0.1:%%PORT:http%%;
-        location = /gate { gate_status; }
-        location / { return 204; }
-    }
-EOF_CONF
-}
-
-sub bulk { return '$' . length($_[0]) . "\r\n$_[0]\r\n" }
-
-sub redis { return $t->get('/gate')->json->{redis} }
-
-sub ready {
-    my ($what) = @_;
-    my $s;
-    wait_for { $s = redis(); $s->{state} eq 'ready' }
-        what => $what || 'Redis to be ready';
-    return $s;
-}
-
-# What the fake says from now on, to that and to nothing else; waits until it
-# led to an error of that kind.
-
-sub fails {
-    my ($kind, $name, @steps) = @_;
-
-    my $s = redis();
-    my $was = $s->{errors}{$kind} || 0;
-    $fake->off;
-    $fake->on($name, @steps);
-    $fake->drop if $s->{state} eq 'ready';
-    wait_for { $s = redis(); ($s->{errors}{$kind} || 0) > $was }
-        what => "an error of kind $kind, after $name";
-    return $s;
-}
-
-sub text { return $_[0]{last_error}{text} }
-
-sub serves { is($t->get('/')->status, 204, 'requests are served') }
+Gate::One->watch($t, $fake);
 
 $t->http(conf('redis://' . $fake->addr));
 $t->start;
