@@ -98,6 +98,9 @@ typedef struct {
 
 typedef struct ngx_gate_node_s  ngx_gate_node_t;
 
+/* ngx_gate_limit.h */
+typedef struct ngx_gate_limit_conf_s  ngx_gate_limit_conf_t;
+
 
 /*
  * The way to the fleet, which lies above us: set where gate_redis is
@@ -121,6 +124,7 @@ struct ngx_gate_node_s {
     ngx_array_t                switches;  /* of ngx_str_t; 0 is the global */
     ngx_array_t                rollouts;  /* of ngx_gate_rollout_conf_t * */
     ngx_array_t                files;     /* of ngx_gate_file_conf_t */
+    ngx_array_t                limits;    /* of ngx_gate_limit_conf_t * */
 
     ngx_gate_zone_t           *sh;
     ngx_slab_pool_t           *shpool;
