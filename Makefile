@@ -1,6 +1,7 @@
 # nginx-gate
 #
-#   make                 the module, build/ngx_http_gate_module.so
+#   make                 the module, build/ngx_http_gate_module.so, and the
+#                        drivers of its core, build/t/*
 #   make demo            a gate of one's own to look at, on this machine
 #   make test            unit tests, the fuzzers' corpora, t/*.t
 #   make test T=t/x.t    only these files
@@ -39,6 +40,7 @@ TOOLS = t/tools
 all:
 	@$(TOOLS)/deps.sh build
 	@$(TOOLS)/build.sh
+	@$(TOOLS)/drivers.sh
 
 deps:
 	@$(TOOLS)/deps.sh all
@@ -55,6 +57,7 @@ test:
 bench:
 	@$(TOOLS)/deps.sh build run bench
 	@$(TOOLS)/build.sh
+	@$(TOOLS)/drivers.sh
 	@$(TOOLS)/with-env.sh perl t/bench/bench.pl; a=$$?; \
 	 $(TOOLS)/with-env.sh perl t/bench/fleet.pl; b=$$?; \
 	 $(TOOLS)/with-env.sh perl t/bench/fleet-cost.pl; c=$$?; \

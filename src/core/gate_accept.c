@@ -4,6 +4,9 @@
 #include <string.h>
 
 
+#define GATE_ACCEPT_EXACT  2           /* rank of a type that is named */
+
+
 typedef struct {
     const unsigned char  *p;
     const unsigned char  *end;
@@ -28,6 +31,9 @@ typedef struct {
 } gate_accept_range_t;
 
 
+static int gate_accept_pair(const unsigned char *v, size_t len,
+    const char *type, const char *sub, gate_accept_best_t *best,
+    gate_accept_best_t *json);
 static void gate_accept_ows(gate_accept_input_t *in);
 static size_t gate_accept_token(gate_accept_input_t *in);
 static int gate_accept_value(gate_accept_input_t *in,
@@ -46,17 +52,49 @@ static void gate_accept_match(const gate_accept_range_t *r, const char *type,
 int
 gate_accept_html(const unsigned char *v, size_t len)
 {
-    gate_accept_best_t   html, json;
+    gate_accept_best_t  html, json;
+
+    if (gate_accept_pair(v, len, "text", "html", &html, &json) != 0) {
+        return 0;
+    }
+
+    return html.q > json.q;
+}
+
+
+int
+gate_accept_problem(const unsigned char *v, size_t len)
+{
+    gate_accept_best_t  problem, json;
+
+    if (gate_accept_pair(v, len, "application", "problem+json", &problem,
+                         &json)
+        != 0)
+    {
+        return 0;
+    }
+
+    return problem.rank == GATE_ACCEPT_EXACT && problem.q != 0
+           && problem.q >= json.q;
+}
+
+
+/* What the value says of that type, and of application/json.  0 or -1. */
+
+static int
+gate_accept_pair(const unsigned char *v, size_t len, const char *type,
+    const char *sub, gate_accept_best_t *best, gate_accept_best_t *json)
+{
     gate_accept_input_t  in;
     gate_accept_range_t  r;
+
+    best->rank = -1;
+    best->q = 0;
+    *json = *best;
 
     if (len == 0) {
         return 0;
     }
-
-    html.rank = -1;
-    html.q = 0;
-    json = html;
 
     in.p = v;
     in.end = v + len;
@@ -65,7 +103,7 @@ gate_accept_html(const unsigned char *v, size_t len)
         gate_accept_ows(&in);
 
         if (in.p == in.end) {
-            break;
+            return 0;
         }
 
         /* RFC 9110, 5.6.1.2: a recipient ignores empty list elements */
@@ -76,18 +114,16 @@ gate_accept_html(const unsigned char *v, size_t len)
         }
 
         if (gate_accept_range(&in, &r) != 0) {
-            return 0;
+            return -1;
         }
 
         if (in.p != in.end && *in.p != ',') {
-            return 0;
+            return -1;
         }
 
-        gate_accept_match(&r, "text", "html", &html);
-        gate_accept_match(&r, "application", "json", &json);
+        gate_accept_match(&r, type, sub, best);
+        gate_accept_match(&r, "application", "json", json);
     }
-
-    return html.q > json.q;
 }
 
 
@@ -335,7 +371,7 @@ gate_accept_match(const gate_accept_range_t *r, const char *type,
         rank = 1;
 
     } else if (gate_accept_is(r->sub, r->sub_len, sub)) {
-        rank = 2;
+        rank = GATE_ACCEPT_EXACT;
 
     } else {
         return;

@@ -1,6 +1,6 @@
 
 /*
- * Does this client want a page or JSON?
+ * Does this client want a page or JSON, and which JSON?
  *
  * Purpose: the gate's own answers (503, 429, 400) come as JSON, unless the
  * client clearly prefers HTML.
@@ -34,6 +34,12 @@
  * neither type.
  */
 int gate_accept_html(const unsigned char *v, size_t len);
+
+/*
+ * Returns 1 when application/problem+json (RFC 9457) is named, not only
+ * matched by a wildcard, and wanted no less than application/json.
+ */
+int gate_accept_problem(const unsigned char *v, size_t len);
 
 
 #pragma GCC visibility pop

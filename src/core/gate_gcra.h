@@ -13,10 +13,11 @@
  * microseconds.  A unit is what a request costs, 1 most of the time.
  *
  * Ranges: 0 <= cost; 1 <= interval; 1 <= capacity; interval * capacity is at
- * most GATE_GCRA_MAX, which leaves room to add four of them to any time of
- * the next two centuries.  Times may go back: a debt of more than
+ * most GATE_GCRA_MAX, which leaves room to add GATE_GCRA_CLAMP of them to any
+ * time of the next two centuries.  Times may go back: a debt of more than
  * GATE_GCRA_CLAMP capacities is no debt but a clock that was set, or an entry
- * that is old beyond sense, and counts as so many.
+ * that is old beyond sense, and counts as so many.  So many, because each of
+ * the nodes of a fleet may admit a capacity before it hears of the others.
  */
 
 
@@ -28,7 +29,7 @@
 
 
 #define GATE_GCRA_MAX     (INT64_C(60) * 86400 * 1000000000)  /* 60 days */
-#define GATE_GCRA_CLAMP   3            /* capacities */
+#define GATE_GCRA_CLAMP   66           /* capacities */
 
 
 typedef struct {
@@ -52,17 +53,18 @@ typedef struct {
 static inline int64_t
 gate_gcra_debt(const gate_rate_t *rate, int64_t tat, int64_t now)
 {
-    int64_t  max;
-
-    /* sentinels and times of another boot may be anything */
+    uint64_t  debt, max;
 
     if (tat <= now) {
         return 0;
     }
 
-    max = rate->interval * rate->capacity * GATE_GCRA_CLAMP;
+    /* sentinels and times of another boot may be anything: no overflow */
 
-    return (now < 0 && tat > max) || tat - now > max ? max : tat - now;
+    debt = (uint64_t) tat - (uint64_t) now;
+    max = (uint64_t) (rate->interval * rate->capacity * GATE_GCRA_CLAMP);
+
+    return (int64_t) (debt < max ? debt : max);
 }
 
 
@@ -105,6 +107,26 @@ gate_gcra_take(const gate_rate_t *rate, int64_t *tat, int64_t now,
     v->reset_after = debt;
 
     return v->limited;
+}
+
+
+/*
+ * Gives "cost" units back that were taken and not used.  Nobody gets more
+ * than all of them.
+ */
+
+static inline void
+gate_gcra_refund(const gate_rate_t *rate, int64_t *tat, int64_t now,
+    int64_t cost)
+{
+    int64_t  debt;
+
+    debt = gate_gcra_debt(rate, *tat, now);
+
+    if (debt != 0) {
+        *tat = (cost <= debt / rate->interval)
+               ? now + debt - cost * rate->interval : now;
+    }
 }
 
 

@@ -34,9 +34,13 @@
  * at the others only if the first two have no slot that was never used.
  *
  * Two processes that bring in the same key at the same time may take two
- * slots.  Each looks again after it has written the hash (with a full fence
- * between), before it admits; the slot that comes first in the order of
- * lookup counts, and what is in the other is moved there.
+ * slots.  A slot is new until it is charged for the first time, and whoever
+ * charges it first looks for others of the same key before (with a full fence
+ * after the hash was written): one that was charged is used instead, of two
+ * new ones the first in the order of lookup; a new one that comes later is
+ * taken out of use by compare-and-swap, so that nobody can charge it any
+ * more.  One of two processes sees the other, and a key never has debts in
+ * two slots.
  *
  * Ownership: the caller's memory, zeroed, aligned to 64 bytes, no pointers
  * inside.  No clock, no allocation.
@@ -92,16 +96,26 @@ typedef struct {
 
     /*
      * The fleet.  shared: what is taken here is to be told to Redis.  away:
-     * Redis cannot be asked, and a node has its part of each rate, by the
-     * nodes that spend from the key, or where that is not known by "nodes".
+     * Redis cannot be asked, and a node has the whole rate (AWAY_LOCAL), or
+     * its part of it (AWAY_SHARE): by the nodes that spend from the key, or
+     * where that is not known by "nodes".
      */
     int       shared;
-    int       away;
+    int       away;                    /* GATE_LIMIT_AWAY_*, 0: it is there */
     unsigned  nodes;                   /* alive, 1 .. */
     int64_t   stale;                   /* ns: what Redis said of a key that
                                           was paid so long ago says nothing
-                                          of who spends now */
+                                          of who spends now; while it is away,
+                                          that and the time since it was lost:
+                                          what was known then stays known */
 } gate_limit_env_t;
+
+
+#define GATE_LIMIT_AWAY_SHARE  1
+#define GATE_LIMIT_AWAY_LOCAL  2
+
+
+#define GATE_LIMIT_NO_SLOT     UINT64_MAX
 
 
 #define GATE_LIMIT_PASSED      0
@@ -118,23 +132,26 @@ typedef struct {
     /* what came of it */
 
     gate_gcra_t   v;
-    uint64_t      slot;                /* number, after PASSED and LIMITED */
+    uint64_t      slot;                /* number, after PASSED and LIMITED;
+                                          GATE_LIMIT_NO_SLOT where the key
+                                          did not need one */
     int64_t       charged;             /* ns added to the TAT */
     unsigned      share:1;             /* LIMITED, but only because other
                                           nodes may spend the rest */
     unsigned      evicted:1;           /* another key's slot was taken, */
     unsigned      dropped:1;           /* with something unsent in it */
-    unsigned      flush:1;             /* it is better told to Redis now */
+    unsigned      flush:1;             /* it is better told to Redis now, and
+                                          was not yet marked for that */
 } gate_limit_take_t;
 
 
 #pragma GCC visibility push(hidden)
 
 
-/* Bytes for so many keys: at most 48 a key. */
+/* Bytes for so many keys: at most 48 a key, and 5 KiB for the classes. */
 size_t gate_limit_size(uint64_t keys);
 
-/* Makes a table of that memory (zeroed). */
+/* Makes a table of that memory (zeroed).  NULL: not for this processor. */
 gate_limit_table_t *gate_limit_init(void *mem, uint64_t keys);
 
 /* The table in memory that gate_limit_init() was called for; NULL: none. */
@@ -159,13 +176,16 @@ int gate_limit_class_rate(gate_limit_table_t *t, unsigned cls,
  *
  * In a fleet (env->shared, not away) a key that others spend from as well is
  * limited to what is left as Redis told it (fleet), divided among them: with
- * nothing unacknowledged one request may take from all that is left, beyond
+ * nothing unacknowledged one request may take from all that is left; beyond
  * that the unacknowledged and the new ones together take at most 1/nodes of
- * it.  Where Redis is away, cost times nodes is charged and cost is noted as
- * unsent.
+ * it, but three units if so many are left.  Where Redis is away (AWAY_SHARE),
+ * cost times nodes is charged and cost is noted as unsent; who owes nothing
+ * may take once, even if the node's part is less than that.
  *
- * flush is set where Redis does not know of the key (or its word is older
- * than env->stale), or half of the capacity is used.
+ * A slot is marked for flush where Redis does not know of the key (or its
+ * word is older than env->stale), more than half of the capacity is used,
+ * more than an eighth of it is unacknowledged, or another request like this
+ * one would not have, or this one did not have, its share.
  *
  * GATE_LIMIT_*.
  */
@@ -184,9 +204,10 @@ void gate_limit_refund(gate_limit_table_t *t, const gate_limit_env_t *env,
     gate_limit_take_t *take);
 
 /*
- * The key's state is what Redis just said: "debt" ns, by "nodes" nodes.
- * "unsent" units are added to what is unsent (negative: given back).  The key
- * is brought in where it is not there.  GATE_LIMIT_PASSED or _FULL.
+ * The key's state is what Redis just said: "debt" ns, by "nodes" nodes, and
+ * what Redis does not know yet.  "unsent" units are added to that (negative:
+ * given back).  The key is brought in where it is not there; take->v stays as
+ * it is.  GATE_LIMIT_PASSED or _FULL.
  */
 int gate_limit_set(gate_limit_table_t *t, const gate_limit_env_t *env,
     gate_limit_take_t *take, int64_t debt, unsigned nodes, int64_t unsent);
@@ -208,9 +229,10 @@ typedef struct {
 /*
  * Marks of slots with something unsent are set by gate_limit_take().  Copies
  * up to n of the debts that are marked, all that are marked for flush first,
- * then those nearest to their limit, and takes their marks away; looks at no
- * more than "most" slots, going on next time where it stopped.  A mark that a
- * killed worker could not set is found by gate_limit_sweep().
+ * then, unless "flush" asks for those alone, the ones nearest to their limit,
+ * and takes their marks away; looks at no more than "most" slots, going on
+ * next time where it stopped.  A mark that a killed worker could not set is
+ * found by gate_limit_sweep().
  */
 size_t gate_limit_collect(gate_limit_table_t *t, int64_t now, int flush,
     gate_limit_debt_t *debts, size_t n, size_t most);
@@ -222,10 +244,10 @@ void gate_limit_mark(gate_limit_table_t *t, uint64_t slot, int flush);
 uint64_t gate_limit_marked(gate_limit_table_t *t);
 
 /*
- * Redis has added d->unsent and says that the debt is now "debt" ns, spent
- * by "nodes" nodes.  A key that was taken over meanwhile is left alone.  The
- * TAT becomes what Redis says and what was taken since, and does not go back
- * unless Redis says less than it was told.
+ * Redis has added d->unsent and said, when it was "now" here, that the debt
+ * was "debt" ns, spent by "nodes" nodes.  A key that was taken over meanwhile
+ * is left alone.  The TAT becomes what Redis says and what was taken since,
+ * and does not go back unless Redis says less than it was told.
  */
 void gate_limit_acked(gate_limit_table_t *t, const gate_limit_debt_t *d,
     int64_t now, int64_t debt, unsigned nodes);
@@ -235,6 +257,10 @@ void gate_limit_acked(gate_limit_table_t *t, const gate_limit_debt_t *d,
  * time since, apart from what is still owed: of each marked slot the debt is
  * divided by what it was multiplied with, and unsent cut to it.  Looks at up
  * to "most" slots from *at on, and returns 1 when it is through (*at is 0).
+ * *at is where a successor goes on if this process is killed.
+ *
+ * What is on its way has to be acknowledged before: it would be cut here, and
+ * given back when it is acknowledged.
  */
 int gate_limit_settle(gate_limit_table_t *t, const gate_limit_env_t *env,
     uint64_t *at, uint64_t most);

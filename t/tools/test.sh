@@ -18,6 +18,8 @@ else
     t/tools/build.sh
 fi
 
+t/tools/drivers.sh
+
 if [ -z "${T:-}" ]; then
     t/tools/unit.sh
 

@@ -1,0 +1,237 @@
+#!/usr/bin/perl
+
+# The arithmetic of rate limits, through the drivers: decisions of throttled,
+# redis-cell, redis_rate and rwz/redis-gcra replayed with ours, and what the
+# replay makes of lines that are none.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use Gate;
+use IPC::Open3;
+use JSON::PP;
+use Symbol 'gensym';
+use Test::More;
+
+my $dir = ($ENV{GATE_BUILD} || Gate::root() . '/build') . '/t';
+my $S = 1_000_000_000;
+
+-x "$dir/gcra_replay" or plan skip_all => 'no drivers: make builds them';
+
+# Runs a driver on that input: its exit code, output and complaints.
+
+sub run_driver {
+    my ($name, $in, @args) = @_;
+
+    my ($to, $from, $err) = (undef, undef, gensym);
+    my $pid = open3($to, $from, $err, "$dir/$name", @args);
+
+    my $child = fork // die "fork: $!";
+
+    if (!$child) {
+        local $SIG{PIPE} = 'IGNORE';
+        print $to $in;
+        close $to;
+        require POSIX;
+        POSIX::_exit(0);
+    }
+
+    close $to;
+
+    my $out = do { local $/ = undef; <$from> } // '';
+    my $why = do { local $/ = undef; <$err> } // '';
+
+    waitpid $child, 0;
+    waitpid $pid, 0;
+
+    return ($? >> 8, $out, $why);
+}
+
+# What a caller with that rate is told: [at in s, cost], .. to lines.
+
+sub replay {
+    my ($capacity, $interval, @steps) = @_;
+
+    my $line = encode_json({ capacity => $capacity,
+        emission_interval_ns => $interval,
+        steps => [map { { at_ns => $_->[0] * $S, cost => $_->[1] } }
+                  @steps] });
+
+    my ($rc, $out, $why) = run_driver('gcra_replay', "$line\n");
+
+    return $rc == 0 && $why eq '' ? [split /\n/, $out] : "$rc $why";
+}
+
+
+subtest 'what others decided is decided here' => sub {
+    my $path = Gate::root() . '/t/vectors/gcra.jsonl';
+    my @lines = split /\n/, Gate::slurp($path);
+    my $steps = 0;
+
+    cmp_ok(scalar @lines, '>=', 9, 'there are vectors');
+
+    for my $line (@lines) {
+        my $v = decode_json($line);
+        my ($rc, $out, $why) = run_driver('gcra_replay', "$line\n");
+
+        my $want = join '', map {
+            sprintf "%s %s %s %s\n", $_->{limited} ? 'true' : 'false',
+                    @$_{qw(remaining reset_after_ns retry_after_ns)}
+        } @{ $v->{steps} };
+
+        is($out, $want, "$v->{name} ($v->{source})");
+        is("$rc$why", '0', 'without a complaint');
+        $steps += @{ $v->{steps} };
+    }
+
+    my ($rc, $out) = run_driver('gcra_replay', join("\n", @lines));
+
+    is($rc, 0, 'all of them at once, without a newline at the end');
+    is(() = $out =~ /\n/g, $steps, 'each step is a line');
+};
+
+subtest 'costs' => sub {
+    is_deeply(replay(5, $S, [0, 0], [0, 3], [0, 0], [0, 6], [0, 2], [0, 0],
+                     [0, 1]),
+        ['false 5 0 -1', "false 2 ${\(3 * $S)} -1", "false 2 ${\(3 * $S)} -1",
+         "true 2 ${\(3 * $S)} -1", "false 0 ${\(5 * $S)} -1",
+         "false 0 ${\(5 * $S)} -1", "true 0 ${\(5 * $S)} $S"],
+        '0 asks, and more than the capacity is refused for good');
+
+    is_deeply(replay(5, $S, [0, 4], [1, -2], [1, -9], [1, 5], [1, 1]),
+        ["false 1 ${\(4 * $S)} -1", "false 4 $S -1", 'false 5 0 -1',
+         "false 0 ${\(5 * $S)} -1", "true 0 ${\(5 * $S)} $S"],
+        'less than 0 gives back, but no more than there was');
+
+    my ($rc, $out) = run_driver('gcra_replay',
+        '{"capacity":2,"emission_interval_ns":10,"steps":[{"at_ns":0}]}');
+
+    is("$rc $out", "0 false 1 10 -1\n", 'where none is said it is 1');
+};
+
+subtest 'times' => sub {
+    is_deeply(replay(2, $S, [0, 2], [4_000_000_000, 1], [4_000_000_000, 1],
+                     [4_000_000_000, 1]),
+        ["false 0 ${\(2 * $S)} -1", "false 1 $S -1",
+         "false 0 ${\(2 * $S)} -1", "true 0 ${\(2 * $S)} $S"],
+        'a century of silence is worth one capacity');
+
+    is_deeply(replay(2, $S, [100, 1], [99, 1], [98, 1], [101, 1]),
+        ["false 1 $S -1", "true 0 ${\(2 * $S)} $S", "true 0 ${\(3 * $S)} "
+         . 2 * $S, "false 1 $S -1"],
+        'a clock that goes back a bit gives nothing away');
+
+    is_deeply(replay(1, $S, [1_700_000_000, 1], [-1_700_000_000, 1],
+                     [1_700_000_001, 1]),
+        ["false 0 $S -1", "true 0 ${\(66 * $S)} ${\(66 * $S)}",
+         "false 0 $S -1"],
+        'one that goes back by decades is not believed');
+
+    # 2^53 and some: a double would not tell these apart
+
+    my ($rc, $out) = run_driver('gcra_replay',
+        '{"capacity":1,"emission_interval_ns":1,"steps":['
+        . '{"at_ns":1763735000000000001},{"at_ns":1763735000000000001},'
+        . '{"at_ns":1763735000000000002},{"at_ns":1763735000000000002}]}');
+
+    is($out, "false 0 1 -1\ntrue 0 1 1\nfalse 0 1 -1\ntrue 0 1 1\n",
+       'times of today are exact to the ns');
+
+    is_deeply(replay(3, 333_333_333, [0, 3], [0, 1]),
+        ['false 0 999999999 -1', 'true 0 999999999 333333333'],
+        'an interval need not be round');
+};
+
+subtest 'fields' => sub {
+    my $good = '"emission_interval_ns":1000,"steps":[{"at_ns":0,"x":[]}]}';
+
+    my ($rc, $out, $why) = run_driver('gcra_replay', <<"END");
+{"name":"n","source":{},"limit":null,"capacity":2,$good
+
+{"capacity":2.0,"emission_interval_ns":1e3,"steps":[{"at_ns":5e3,"cost":1}]}
+{"capacity":2,"emission_interval_ns":1,"steps":[]}
+END
+
+    is($rc, 0, 'fields that nobody asked for are ignored');
+    is($out, "false 1 1000 -1\n" x 2, 'and whole numbers are numbers');
+    is($why, '', 'no complaint');
+
+    ($rc, $out) = run_driver('gcra_replay', '{"name":"of n x10","note":'
+        . '"only last 1 of n identical steps stored","capacity":20,' . $good);
+
+    is($out, "false 10 10000 -1\n", 'steps that are not stored are replayed');
+
+    ($rc, $out) = run_driver('gcra_replay', '{"name":"of n x10","note":'
+        . '"only last 2 of n identical steps stored","capacity":20,' . $good);
+
+    is($out, "false 19 1000 -1\n", 'where the note is about that list');
+};
+
+subtest 'lines that are none' => sub {
+    my $good = '{"capacity":1,"emission_interval_ns":7,"steps":[{"at_ns":0}]}';
+    my $steps = '"steps":[{"at_ns":0}]';
+
+    my @bad = (
+        ['{', qr/no JSON/],
+        ['[]', qr/not an object/],
+        ['{"capacity":1,"capacity":1}', qr/no JSON: duplicate/],
+        ['{}', qr/no "capacity"/],
+        ["{\"capacity\":0,\"emission_interval_ns\":1,$steps}",
+         qr/"capacity" is not in 1 /],
+        ["{\"capacity\":\"1\",\"emission_interval_ns\":1,$steps}",
+         qr/"capacity" is not a number/],
+        ["{\"capacity\":1.5,\"emission_interval_ns\":1,$steps}",
+         qr/"capacity" is not a whole number/],
+        ["{\"capacity\":1e300,\"emission_interval_ns\":1,$steps}",
+         qr/"capacity" is not a whole number/],
+        ["{\"capacity\":1,$steps}", qr/no "emission_interval_ns"/],
+        ["{\"capacity\":1,\"emission_interval_ns\":0,$steps}",
+         qr/"emission_interval_ns" is not in 1 /],
+        ["{\"capacity\":1,\"emission_interval_ns\":-5,$steps}",
+         qr/"emission_interval_ns" is not in 1 /],
+        ["{\"capacity\":1000000000,\"emission_interval_ns\":1000000000,"
+         . "$steps}", qr/capacity times emission_interval_ns/],
+        ['{"capacity":1,"emission_interval_ns":1}', qr/"steps" is not/],
+        ['{"capacity":1,"emission_interval_ns":1,"steps":{}}',
+         qr/"steps" is not/],
+        ['{"capacity":1,"emission_interval_ns":1,"steps":[1]}',
+         qr/step 1: not an object/],
+        ['{"capacity":1,"emission_interval_ns":1,"steps":[{"at_ns":0},{}]}',
+         qr/step 2: no "at_ns"/],
+        ['{"capacity":1,"emission_interval_ns":1,"steps":[{"at_ns":0,'
+         . '"cost":null}]}', qr/step 1: "cost" is not a number/],
+        ['{"capacity":1,"emission_interval_ns":1,"steps":[{"at_ns":'
+         . '9223372036854775807}]}', qr/step 1: "at_ns" is not in/],
+        ['{"capacity":1,"emission_interval_ns":1,"steps":[{"at_ns":'
+         . '99999999999999999999}]}', qr/no JSON: too big integer/],
+    );
+
+    my $in = join '', map { "$good\n$_->[0]\n" } @bad;
+    my ($rc, $out, $why) = run_driver('gcra_replay', "$in$good\n");
+    my @why = split /\n/, $why;
+
+    is($rc, 2, 'the exit code says so');
+    is($out, "false 0 7 -1\n" x (@bad + 1),
+       'the others are replayed, and nothing of a bad one is');
+    is(scalar @why, scalar @bad, 'each is told once');
+
+    for my $i (0 .. $#bad) {
+        my $n = 2 * $i + 2;
+        like($why[$i] // '', qr/^gcra_replay: line $n: $bad[$i][1]/,
+             "line $n: $bad[$i][0]");
+    }
+
+    ($rc, $out, $why) = run_driver('gcra_replay', '', '--help');
+
+    is($rc, 2, 'there are no arguments');
+    like($why, qr/^usage: .*limited remaining reset_after_ns/s,
+         'the usage says what the columns are');
+
+    is(join('', run_driver('gcra_replay', '')), '0',
+       'no input is no output');
+};
+
+done_testing;
