@@ -20,7 +20,7 @@
 #include <ngx_core.h>
 #include <ngx_event.h>
 
-#include "ngx_gate_node.h"
+#include "ngx_gate_limit.h"
 
 
 #define NGX_GATE_TICK_MSEC        100
@@ -219,6 +219,8 @@ ngx_gate_agent_work(ngx_gate_node_t *node, ngx_log_t *log)
         ngx_gate_verdict_tick(node, rc[i]);
         ngx_gate_steps_tick(node, rc[i]);
     }
+
+    ngx_gate_limit_tick(node);
 
     if (node->fleet) {
         node->fleet->tick(node, log);

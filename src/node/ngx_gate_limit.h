@@ -68,7 +68,8 @@ typedef struct {
     uint64_t                   asked;      /* sync=exact: commands to Redis */
     uint64_t                   timeouts;   /* of them, without an answer */
     uint64_t                   bad_rate;   /* values that are no rate */
-    uint64_t                   pad[3];     /* to two cache lines */
+    uint64_t                   bad_cost;   /* values that are no cost */
+    uint64_t                   pad[2];     /* to two cache lines */
 } ngx_gate_limit_count_t;
 
 
@@ -106,6 +107,8 @@ typedef struct {
     uint32_t                   layout;
     uint64_t                   size;       /* of this structure */
     uint64_t                   keys;       /* max_keys= */
+    uint64_t                   boot;       /* random, of this memory: who
+                                              sends its batches */
 
     uint64_t                   seed[2];    /* of the hash, as the agent last
                                               took it from the node */
@@ -119,6 +122,7 @@ typedef struct {
 
     uint64_t                   settle_at;  /* gate_limit_settle() */
     uint64_t                   sweep_at;   /* gate_limit_sweep() */
+    uint64_t                   sweep_msec; /* of the last look, monotonic */
     gate_limit_count_t         sweeping;
     gate_limit_count_t         swept;      /* the last whole pass */
     uint64_t                   acked_msec; /* monotonic, 0 never */

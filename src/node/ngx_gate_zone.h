@@ -493,6 +493,9 @@ typedef struct {
                                                                     64 us */
     uint64_t                   rtt_sum;     /* us */
 
+    uint64_t                   alone_said;  /* monotonic ms: that workers
+                                               decide exact limits alone */
+
     /* what we know of Redis's memory */
 
     char                       inc[NGX_GATE_INC_LEN];
