@@ -322,14 +322,14 @@ ngx_gate_redis_error(ngx_gate_redis_t *rs, ngx_gate_error_e error,
     rs->told = 1;
 
     if (unsaid) {
-        ngx_log_error(NGX_LOG_WARN, rs->log, 0,
+        ngx_log_error(ngx_gate_session_level(rs, NGX_LOG_WARN), rs->log, 0,
                       "gate: Redis %*s (and %ui more like it since the last "
                       "such line)", (size_t) (p - buf), buf, unsaid);
         return;
     }
 
-    ngx_log_error(NGX_LOG_WARN, rs->log, 0, "gate: Redis %*s",
-                  (size_t) (p - buf), buf);
+    ngx_log_error(ngx_gate_session_level(rs, NGX_LOG_WARN), rs->log, 0,
+                  "gate: Redis %*s", (size_t) (p - buf), buf);
 }
 
 

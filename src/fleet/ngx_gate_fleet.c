@@ -36,7 +36,8 @@ ngx_gate_fleet_ops_t  ngx_gate_fleet_ops = {
 static ngx_gate_redis_handlers_t  ngx_gate_fleet_handlers = {
     ngx_gate_fleet_ready,
     ngx_gate_fleet_lost,
-    ngx_gate_fleet_push
+    ngx_gate_fleet_push,
+    NGX_GATE_REDIS_PENDING
 };
 
 

@@ -32,9 +32,12 @@ static void ngx_gate_link_discard(ngx_gate_link_t *link);
 
 
 void
-ngx_gate_link_init(ngx_gate_link_t *link, ngx_gate_link_handlers_t *handlers,
-    void *data, ngx_log_t *log)
+ngx_gate_link_init(ngx_gate_link_t *link, ngx_gate_link_wait_t *ring,
+    ngx_uint_t size, ngx_gate_link_handlers_t *handlers, void *data,
+    ngx_log_t *log)
 {
+    link->ring = ring;
+    link->size = size;
     link->handlers = handlers;
     link->data = data;
 
@@ -411,7 +414,7 @@ ngx_gate_link_reply(ngx_gate_link_t *link, redisReply *reply)
 
     w = &link->ring[link->head];
 
-    link->head = (link->head + 1) % NGX_GATE_LINK_RING;
+    link->head = (link->head + 1) % link->size;
     link->waiting--;
 
     if (link->handlers->replied) {
@@ -490,7 +493,7 @@ ngx_gate_link_send(ngx_gate_link_t *link, ngx_uint_t argc, ngx_str_t *argv,
         return rc;
     }
 
-    w = &link->ring[(link->head + link->waiting) % NGX_GATE_LINK_RING];
+    w = &link->ring[(link->head + link->waiting) % link->size];
 
     w->handler = handler;
     w->data = data;
@@ -697,7 +700,7 @@ ngx_gate_link_close(ngx_gate_link_t *link)
     while (link->waiting) {
         w = link->ring[link->head];
 
-        link->head = (link->head + 1) % NGX_GATE_LINK_RING;
+        link->head = (link->head + 1) % link->size;
         link->waiting--;
 
         if (w.handler) {

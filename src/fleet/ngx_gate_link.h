@@ -36,7 +36,8 @@
 #include "ngx_gate_resp.h"
 
 
-#define NGX_GATE_LINK_RING   128             /* replies waited for */
+#define NGX_GATE_LINK_RING   64              /* replies waited for, beside the
+                                                owner's */
 #define NGX_GATE_LINK_OUT    (1024 * 1024)   /* bytes not sent yet */
 #define NGX_GATE_LINK_TEXT   192
 
@@ -85,7 +86,8 @@ struct ngx_gate_link_s {
     size_t                     out_pos;
     size_t                     out_last;
 
-    ngx_gate_link_wait_t       ring[NGX_GATE_LINK_RING];
+    ngx_gate_link_wait_t      *ring;
+    ngx_uint_t                 size;         /* of the ring */
     ngx_uint_t                 head;
     ngx_uint_t                 waiting;
 
@@ -117,9 +119,13 @@ struct ngx_gate_link_s {
 #pragma GCC visibility push(hidden)
 
 
-/* Prepares a link of zeros; it may be connected and closed many times. */
-void ngx_gate_link_init(ngx_gate_link_t *link,
-    ngx_gate_link_handlers_t *handlers, void *data, ngx_log_t *log);
+/*
+ * Prepares a link of zeros; it may be connected and closed many times.  ring:
+ * of that size, must live as long as the link.
+ */
+void ngx_gate_link_init(ngx_gate_link_t *link, ngx_gate_link_wait_t *ring,
+    ngx_uint_t size, ngx_gate_link_handlers_t *handlers, void *data,
+    ngx_log_t *log);
 
 /*
  * Begins to connect.  addr must live until then; ssl: NULL for none; name:
@@ -152,7 +158,7 @@ void ngx_gate_link_close(ngx_gate_link_t *link);
 
 /* Of ngx_gate_link_send(): whether one more command has room. */
 #define ngx_gate_link_room(link)                                              \
-    ((link)->open && (link)->waiting < NGX_GATE_LINK_RING)
+    ((link)->open && (link)->waiting < (link)->size)
 
 /* Of ngx_gate_link_tls.c: to begin, and to end before c is closed. */
 

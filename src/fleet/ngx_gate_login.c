@@ -11,6 +11,8 @@
  *     pushes:   AUTH; then at once CLIENT SETNAME, CLIENT ID, SUBSCRIBE
  *     commands: CLIENT TRACKING OFF, then ON with a redirection to the other
  *
+ * A session for commands only is ready after the first of these lines.
+ *
  * A password is read from its file for each login, where this process can
  * read it, so that a corrected one works without a reload.  It is in memory
  * for as long as that takes, and in no message: not even in what Redis
@@ -488,7 +490,7 @@ ngx_gate_login_evictable(ngx_gate_redis_t *rs, ngx_str_t *policy)
     rs->warned = 1;
     rs->warned_at = ngx_current_msec;
 
-    ngx_log_error(NGX_LOG_WARN, rs->log, 0,
+    ngx_log_error(ngx_gate_session_level(rs, NGX_LOG_WARN), rs->log, 0,
                   "gate: Redis %V evicts keys by its maxmemory-policy "
                   "\"%*s\", and may evict the gate's; use \"noeviction\" or "
                   "one of \"volatile-\"", &rs->address,
@@ -544,6 +546,11 @@ ngx_gate_login_named(void *data, redisReply *reply)
     ngx_gate_redis_t *rs = data;
 
     if (reply == NULL) {
+        return;
+    }
+
+    if (rs->handlers->push == NULL) {
+        ngx_gate_redis_done(rs);
         return;
     }
 

@@ -57,13 +57,19 @@ ngx_gate_redis_open(ngx_gate_redis_conf_t *conf,
     ngx_gate_redis_handlers_t *handlers, void *data,
     ngx_gate_fleet_t *status, ngx_log_t *log)
 {
+    ngx_uint_t         n;
     ngx_gate_redis_t  *rs;
 
-    rs = ngx_calloc(sizeof(ngx_gate_redis_t), log);
+    n = handlers->pending + NGX_GATE_LINK_RING;
+
+    rs = ngx_calloc(sizeof(ngx_gate_redis_t)
+                    + (n + 2 * NGX_GATE_LINK_RING)
+                      * sizeof(ngx_gate_link_wait_t), log);
     if (rs == NULL) {
         return NULL;
     }
 
+    rs->rings = (ngx_gate_link_wait_t *) (rs + 1);
     rs->conf = conf;
     rs->handlers = handlers;
     rs->data = data;
@@ -83,9 +89,10 @@ ngx_gate_redis_open(ngx_gate_redis_conf_t *conf,
     rs->end.data = &rs->dummy;
     rs->end.log = log;
 
-    ngx_gate_link_init(&rs->command, &ngx_gate_redis_command_handlers, rs,
-                       log);
-    ngx_gate_link_init(&rs->push, &ngx_gate_redis_push_handlers, rs, log);
+    ngx_gate_link_init(&rs->command, rs->rings, n,
+                       &ngx_gate_redis_command_handlers, rs, log);
+    ngx_gate_link_init(&rs->push, rs->rings + n, NGX_GATE_LINK_RING,
+                       &ngx_gate_redis_push_handlers, rs, log);
     ngx_gate_sentinel_init(rs);
 
     status->state = NGX_GATE_REDIS_AWAY;
@@ -438,12 +445,12 @@ ngx_gate_redis_done(ngx_gate_redis_t *rs)
     ngx_gate_add(&rs->status->connects_total, 1);
 
     if (rs->told) {
-        ngx_log_error(NGX_LOG_NOTICE, rs->log, 0,
+        ngx_log_error(ngx_gate_session_level(rs, NGX_LOG_NOTICE), rs->log, 0,
                       "gate: connected to Redis %V again (%s %s)",
                       &rs->address, rs->status->role, rs->status->version);
 
     } else if (rs->status->connects_total == 1) {
-        ngx_log_error(NGX_LOG_NOTICE, rs->log, 0,
+        ngx_log_error(ngx_gate_session_level(rs, NGX_LOG_NOTICE), rs->log, 0,
                       "gate: connected to Redis %V (%s %s)",
                       &rs->address, rs->status->role, rs->status->version);
     }
@@ -552,7 +559,7 @@ ngx_gate_redis_script(ngx_gate_redis_t *rs, ngx_gate_script_e script,
     ngx_gate_script_t *s;
 
     if (rs->state != NGX_GATE_SESSION_READY
-        || rs->command.waiting >= NGX_GATE_REDIS_PENDING)
+        || rs->command.waiting >= rs->handlers->pending)
     {
         return NGX_BUSY;
     }

@@ -6,7 +6,7 @@
 
 /*
  * A session with Redis: one connection for commands and one for pushes, which
- * live and die together.
+ * live and die together; or one for commands alone.
  *
  * The session finds the master (directly or through sentinels), verifies its
  * role, logs in, and tells its owner "ready"; when anything is wrong with
@@ -16,7 +16,9 @@
  * replies are bounded.  All timers are cancelable and the connections idle,
  * so a process that retires is not kept.
  *
- * The session belongs to one process; only the agent opens one.
+ * The session belongs to one process.  The agent has one with pushes, which
+ * tells how Redis fares; a worker that asks Redis about requests has one for
+ * commands only, and what there is to say about that is of level "info".
  */
 
 
@@ -31,7 +33,8 @@
 
 #define NGX_GATE_REDIS_TIMEOUT    1000     /* ms, of a command */
 #define NGX_GATE_REDIS_POLL       1000     /* ms */
-#define NGX_GATE_REDIS_PENDING    64       /* commands without a reply */
+#define NGX_GATE_REDIS_PENDING    64       /* commands without a reply, of
+                                              the agent */
 #define NGX_GATE_REDIS_RESOLVE    5000     /* ms, without resolver_timeout */
 
 
@@ -42,6 +45,9 @@ typedef enum {
     NGX_GATE_SCRIPT_ROLLOUT,
     NGX_GATE_SCRIPT_EVIDENCE,
     NGX_GATE_SCRIPT_BEAT,
+    NGX_GATE_SCRIPT_LIMIT,
+    NGX_GATE_SCRIPT_OVERRIDE,
+    NGX_GATE_SCRIPT_TAKE,
     NGX_GATE_SCRIPTS
 } ngx_gate_script_e;
 
@@ -95,7 +101,10 @@ typedef struct {
     void                     (*ready)(void *data);
     void                     (*lost)(void *data);
     void                     (*push)(void *data);   /* a control key changed,
-                                                       or all of them */
+                                                       or all of them; NULL:
+                                                       for commands only */
+    ngx_uint_t                 pending;             /* commands that may be
+                                                       without a reply */
 } ngx_gate_redis_handlers_t;
 
 

@@ -27,7 +27,10 @@ ngx_gate_script_t  ngx_gate_scripts[NGX_GATE_SCRIPTS] = {
     ngx_gate_script(put),
     ngx_gate_script(rollout),
     ngx_gate_script(evidence),
-    ngx_gate_script(beat)
+    ngx_gate_script(beat),
+    ngx_gate_script(limit),
+    ngx_gate_script(override),
+    ngx_gate_script(take)
 };
 
 

@@ -48,7 +48,11 @@ static ngx_gate_link_handlers_t  ngx_gate_sentinel_handlers = {
 void
 ngx_gate_sentinel_init(ngx_gate_redis_t *rs)
 {
-    ngx_gate_link_init(&rs->watch, &ngx_gate_sentinel_handlers, rs, rs->log);
+    ngx_gate_link_init(&rs->watch,
+                       rs->rings + rs->handlers->pending
+                       + 2 * NGX_GATE_LINK_RING,
+                       NGX_GATE_LINK_RING, &ngx_gate_sentinel_handlers, rs,
+                       rs->log);
 }
 
 

@@ -42,6 +42,11 @@
 #define NGX_GATE_HOST_ADDRS      8
 #define NGX_GATE_LOG_INTERVAL    60000   /* ms, between lines of a kind */
 
+/* the agent's session tells; those of workers would say the same again */
+
+#define ngx_gate_session_level(rs, level)                                     \
+    ((rs)->handlers->push ? (level) : NGX_LOG_INFO)
+
 /* how the next attempt is to come */
 
 #define NGX_GATE_DROP_BACKOFF    0
@@ -91,6 +96,7 @@ struct ngx_gate_redis_s {
     ngx_gate_link_t            command;
     ngx_gate_link_t            push;
     ngx_gate_link_t            watch;    /* a sentinel */
+    ngx_gate_link_wait_t      *rings;    /* of the three, in this order */
 
     ngx_event_t                timer;    /* next attempt, or next poll */
     ngx_event_t                end;

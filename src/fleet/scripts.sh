@@ -28,7 +28,8 @@ if [ $# = 2 ]; then
     exit 0
 fi
 
-for name in observe restore put rollout evidence beat; do
+for name in observe restore put rollout evidence beat limit override \
+    take; do
     printf '\nstatic const char  ngx_gate_script_%s[] =\n' $name
     whole $name | sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/    "&\\n"/'
     printf '    ;\n'

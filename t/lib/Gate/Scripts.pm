@@ -17,7 +17,8 @@ use warnings;
 use Gate::Redis::Resp qw(is_error);
 use Gate::Util qw(root);
 
-my @names = qw(observe restore put rollout evidence beat);
+my @names = qw(observe restore put rollout evidence beat limit
+    override take);
 
 sub new {
     my ($class, $redis, %opt) = @_;
