@@ -11,12 +11,15 @@
  *   ngx_http_gate_ctx.c           what outlives a redirect: one per r->main
  *   ngx_http_gate_maintenance.c   is the site open?
  *   ngx_http_gate_canary.c        which arm serves this request?
- *   ngx_http_gate_key.c           gate_key
+ *   ngx_http_gate_key.c           gate_key, and other values by request
  *   ngx_http_gate_balancer.c      the composite peer
  *   ngx_http_gate_outcome.c       what an attempt came to
  *   ngx_http_gate_rules.c         gate_breach
  *   ngx_http_gate_steps.c         gate_steps
  *   ngx_http_gate_sticky.c        gate_sticky
+ *   ngx_http_gate_limit.c         gate_limit_zone, gate_limit
+ *   ngx_http_gate_limiter.c       has this caller budget left?
+ *   ngx_http_gate_quota.c         what it says of that to the client
  *   ngx_http_gate_variables.c
  *   ngx_http_gate_secret.c        files that only we may read
  *   ngx_http_gate_redis.c         gate_redis
@@ -87,11 +90,23 @@ typedef struct {
 } ngx_http_gate_sticky_t;
 
 
+/* a value of each request; the first two are ways to get it faster */
+
+typedef struct {
+    ngx_str_t                    header;      /* that the variable is */
+    ngx_int_t                    index;       /* of a value that is nothing
+                                                 but a variable, or UNSET */
+    ngx_http_complex_value_t    *value;       /* NULL: there is none */
+} ngx_http_gate_fetch_t;
+
+
 typedef struct {
     ngx_gate_node_t              node;
     ngx_array_t                  composites;  /* ngx_http_gate_srv_conf_t * */
     ngx_uint_t                   enabled;     /* something needs the zone */
     ngx_uint_t                   maintenance; /* some location uses it */
+    ngx_array_t                  limits;      /* ngx_http_gate_limit_t *,
+                                                 none: there is no limit */
     ngx_uint_t                   sized;       /* gate_zone was given */
 } ngx_http_gate_main_conf_t;
 
@@ -102,10 +117,7 @@ typedef struct {
     ngx_gate_rollout_conf_t     *rollout;     /* NULL: no composite */
     ngx_http_upstream_srv_conf_t  *upstream;  /* the composite itself */
     ngx_http_upstream_srv_conf_t  *arm[NGX_GATE_ARMS];
-    ngx_http_complex_value_t    *key;
-    ngx_int_t                    key_index;   /* of a key that is nothing but
-                                                 a variable, or UNSET */
-    ngx_str_t                    key_header;  /* that this variable is */
+    ngx_http_gate_fetch_t        key;
     ngx_http_complex_value_t    *failure;
     ngx_array_t                 *force;       /* ngx_http_complex_value_t */
     ngx_http_gate_sticky_t      *sticky;
@@ -130,6 +142,8 @@ typedef struct {
     ngx_uint_t                   endpoint;    /* one of ours: never closed */
     ngx_uint_t                   ready;       /* gate_health ready */
     ngx_http_gate_api_conf_t    *api;
+    ngx_array_t                 *limits;      /* ngx_http_gate_limit_t, or
+                                                 NULL */
 } ngx_http_gate_loc_conf_t;
 
 
@@ -152,6 +166,7 @@ struct ngx_http_gate_pick_s {
 /* one per main request, and only where the gate has something to do */
 
 typedef struct ngx_http_gate_peer_s  ngx_http_gate_peer_t;
+typedef struct ngx_http_gate_quota_s  ngx_http_gate_quota_t;
 
 typedef struct {
     ngx_pool_cleanup_t           cleanup;
@@ -166,6 +181,9 @@ typedef struct {
     uint8_t                      nserved;
     uint8_t                      decided;     /* about maintenance */
     uint8_t                      cookies;     /* some pick needs one */
+    uint8_t                      limited;     /* NGX_HTTP_GATE_LIMIT_* */
+    uint8_t                      nquotas;
+    ngx_http_gate_quota_t       *quotas;      /* what the limits came to */
     ngx_http_gate_pick_t         pick;        /* the first of the picks */
     ngx_http_gate_peer_t        *spare;       /* room for the first peer */
 } ngx_http_gate_ctx_t;
@@ -244,12 +262,16 @@ ngx_int_t ngx_http_gate_canary_check(ngx_conf_t *cf,
 
 char *ngx_http_gate_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
-/* In postconfiguration, when all variables are known. */
-void ngx_http_gate_key_init(ngx_conf_t *cf, ngx_http_gate_srv_conf_t *gscf);
+/* NGX_OK or NGX_ERROR, which has been logged. */
+ngx_int_t ngx_http_gate_fetch_compile(ngx_conf_t *cf,
+    ngx_http_gate_fetch_t *fetch, ngx_str_t *text);
 
-/* The caller's key, empty for none.  NGX_OK or NGX_ERROR. */
-ngx_int_t ngx_http_gate_key_value(ngx_http_request_t *r,
-    ngx_http_gate_srv_conf_t *composite, ngx_str_t *key);
+/* In postconfiguration, when all variables are known. */
+void ngx_http_gate_fetch_init(ngx_conf_t *cf, ngx_http_gate_fetch_t *fetch);
+
+/* The value, empty for none.  NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_gate_fetch(ngx_http_request_t *r,
+    ngx_http_gate_fetch_t *fetch, ngx_str_t *value);
 
 /* ngx_http_gate_module.c */
 

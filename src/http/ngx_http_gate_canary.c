@@ -123,8 +123,8 @@ ngx_http_gate_choose(ngx_http_request_t *r,
 
     ro = composite->rollout->sh;
 
-    if (composite->key
-        && ngx_http_gate_key_value(r, composite, &key) == NGX_OK
+    if (composite->key.value
+        && ngx_http_gate_fetch(r, &composite->key, &key) == NGX_OK
         && key.len)
     {
         bucket = gate_assign_bucket(ro->seed[ngx_gate_word_seed(pick->word)],
@@ -734,7 +734,7 @@ ngx_http_gate_canary_check(ngx_conf_t *cf, ngx_http_gate_main_conf_t *gmcf)
             return NGX_ERROR;
         }
 
-        ngx_http_gate_key_init(cf, gscf);
+        ngx_http_gate_fetch_init(cf, &gscf->key);
 
         if (gscf->fallback == NGX_CONF_UNSET) {
             gscf->fallback = 1;

@@ -12,6 +12,7 @@
 
 
 #include "ngx_http_gate_peer.h"
+#include "ngx_http_gate_limit.h"
 #include "ngx_http_gate_compat.h"
 
 
@@ -57,10 +58,11 @@ ngx_http_gate_ctx_create(ngx_http_request_t *r)
 
     r = r->main;
 
-    /* one allocation for cleanup, context, and the first pick and peer */
+    /* one allocation for cleanup, context, the first pick, peer and quota */
 
     ctx = ngx_palloc(r->pool, sizeof(ngx_http_gate_ctx_t)
-                              + sizeof(ngx_http_gate_peer_t));
+                              + sizeof(ngx_http_gate_peer_t)
+                              + sizeof(ngx_http_gate_quota_t));
     if (ctx == NULL) {
         return NULL;
     }
@@ -79,8 +81,11 @@ ngx_http_gate_ctx_create(ngx_http_request_t *r)
     ctx->nserved = 0;
     ctx->decided = 0;
     ctx->cookies = 0;
+    ctx->limited = 0;
+    ctx->nquotas = 0;
     ctx->pick.composite = NULL;
     ctx->spare = (ngx_http_gate_peer_t *) (ctx + 1);
+    ctx->quotas = (ngx_http_gate_quota_t *) (ctx->spare + 1);
 
     ngx_http_set_ctx(r, ctx, ngx_http_gate_module);
 

@@ -5,9 +5,10 @@
 
 
 /*
- * gate_key: who the caller is.
+ * gate_key: who the caller is; and other values that each request has, as the
+ * key of a limit.
  *
- * Any value will do, but most keys are one variable, and most of these are a
+ * Anything will do, but most keys are one variable, and most of these are a
  * header of the request.  Those take a shorter way to the same bytes: a
  * variable is not copied, and a header is found by its length first, where
  * nginx compares letters with every header that there is.
@@ -27,28 +28,60 @@ ngx_http_gate_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_gate_srv_conf_t *gscf = conf;
 
-    u_char      c;
-    char       *rv;
-    ngx_str_t  *value, name;
-    ngx_uint_t  i;
+    ngx_str_t  *value;
 
-    rv = ngx_http_gate_value(cf, cmd, conf);
+    if (ngx_http_gate_rollout(cf, gscf) == NULL) {
+        return NGX_CONF_ERROR;
+    }
 
-    if (rv != NGX_CONF_OK) {
-        return rv;
+    if (gscf->key.value) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    return (ngx_http_gate_fetch_compile(cf, &gscf->key, &value[1]) == NGX_OK)
+           ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+ngx_int_t
+ngx_http_gate_fetch_compile(ngx_conf_t *cf, ngx_http_gate_fetch_t *fetch,
+    ngx_str_t *text)
+{
+    u_char                             c;
+    ngx_str_t                          name;
+    ngx_uint_t                         i;
+    ngx_http_compile_complex_value_t   ccv;
+
+    fetch->index = NGX_CONF_UNSET;
+
+    fetch->value = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (fetch->value == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = text;
+    ccv.complex_value = fetch->value;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     /* a variable and nothing else ("$1" is a capture) */
 
-    value = cf->args->elts;
+    if (fetch->value->lengths == NULL || text->data[0] != '$') {
+        return NGX_OK;
+    }
 
-    name.data = value[1].data + 1;
-    name.len = value[1].len - 1;
+    name.data = text->data + 1;
+    name.len = text->len - 1;
 
-    if (gscf->key->lengths == NULL || value[1].data[0] != '$'
-        || (name.data[0] >= '0' && name.data[0] <= '9'))
-    {
-        return NGX_CONF_OK;
+    if (name.data[0] >= '0' && name.data[0] <= '9') {
+        return NGX_OK;
     }
 
     for (i = 0; i < name.len; i++) {
@@ -57,18 +90,18 @@ ngx_http_gate_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
               || (c >= '0' && c <= '9') || c == '_'))
         {
-            return NGX_CONF_OK;
+            return NGX_OK;
         }
     }
 
-    gscf->key_index = ngx_http_get_variable_index(cf, &name);
+    fetch->index = ngx_http_get_variable_index(cf, &name);
 
-    return (gscf->key_index == NGX_ERROR) ? NGX_CONF_ERROR : NGX_CONF_OK;
+    return (fetch->index == NGX_ERROR) ? NGX_ERROR : NGX_OK;
 }
 
 
 void
-ngx_http_gate_key_init(ngx_conf_t *cf, ngx_http_gate_srv_conf_t *gscf)
+ngx_http_gate_fetch_init(ngx_conf_t *cf, ngx_http_gate_fetch_t *fetch)
 {
     u_char                      c;
     ngx_str_t                  *name;
@@ -77,14 +110,14 @@ ngx_http_gate_key_init(ngx_conf_t *cf, ngx_http_gate_srv_conf_t *gscf)
     ngx_http_variable_t        *v;
     ngx_http_core_main_conf_t  *cmcf;
 
-    if (gscf->key_index == NGX_CONF_UNSET) {
+    if (fetch->value == NULL || fetch->index == NGX_CONF_UNSET) {
         return;
     }
 
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
 
     v = cmcf->variables.elts;
-    name = &v[gscf->key_index].name;
+    name = &v[fetch->index].name;
 
     if (name->len <= 5 || ngx_strncmp(name->data, "http_", 5) != 0) {
         return;
@@ -105,46 +138,46 @@ ngx_http_gate_key_init(ngx_conf_t *cf, ngx_http_gate_srv_conf_t *gscf)
 
     /* as the client most likely writes it */
 
-    gscf->key_header.data = ngx_pnalloc(cf->pool, name->len - 5);
+    fetch->header.data = ngx_pnalloc(cf->pool, name->len - 5);
 
-    if (gscf->key_header.data == NULL) {
+    if (fetch->header.data == NULL) {
         return;
     }
 
-    gscf->key_header.len = name->len - 5;
+    fetch->header.len = name->len - 5;
 
-    for (i = 0; i < gscf->key_header.len; i++) {
+    for (i = 0; i < fetch->header.len; i++) {
         c = name->data[5 + i];
-        gscf->key_header.data[i] = (c == '_') ? '-' : c;
+        fetch->header.data[i] = (c == '_') ? '-' : c;
     }
 }
 
 
 ngx_int_t
-ngx_http_gate_key_value(ngx_http_request_t *r,
-    ngx_http_gate_srv_conf_t *composite, ngx_str_t *key)
+ngx_http_gate_fetch(ngx_http_request_t *r, ngx_http_gate_fetch_t *fetch,
+    ngx_str_t *value)
 {
     ngx_http_variable_value_t  *v;
 
-    if (composite->key_header.len
-        && ngx_http_gate_key_header(r, &composite->key_header, key) == NGX_OK)
+    if (fetch->header.len
+        && ngx_http_gate_key_header(r, &fetch->header, value) == NGX_OK)
     {
         return NGX_OK;
     }
 
-    if (composite->key_index == NGX_CONF_UNSET) {
-        return ngx_http_complex_value(r, composite->key, key);
+    if (fetch->index == NGX_CONF_UNSET) {
+        return ngx_http_complex_value(r, fetch->value, value);
     }
 
-    v = ngx_http_get_flushed_variable(r, composite->key_index);
+    v = ngx_http_get_flushed_variable(r, fetch->index);
 
     if (v == NULL || v->not_found) {
-        key->len = 0;
+        value->len = 0;
         return NGX_OK;
     }
 
-    key->len = v->len;
-    key->data = v->data;
+    value->len = v->len;
+    value->data = v->data;
 
     return NGX_OK;
 }

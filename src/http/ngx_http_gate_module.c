@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_gate.h"
+#include "ngx_http_gate_limit.h"
 
 
 static void *ngx_http_gate_create_main_conf(ngx_conf_t *cf);
@@ -85,7 +85,7 @@ static ngx_command_t  ngx_http_gate_commands[] = {
       NGX_HTTP_UPS_CONF|NGX_CONF_TAKE1,
       ngx_http_gate_key,
       NGX_HTTP_SRV_CONF_OFFSET,
-      offsetof(ngx_http_gate_srv_conf_t, key),
+      0,
       NULL },
 
     { ngx_string("gate_sticky"),
@@ -134,6 +134,20 @@ static ngx_command_t  ngx_http_gate_commands[] = {
       NGX_HTTP_UPS_CONF|NGX_CONF_1MORE,
       ngx_http_gate_label,
       NGX_HTTP_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("gate_limit_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
+      ngx_http_gate_limit_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("gate_limit"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_gate_limit,
+      NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
 
@@ -204,8 +218,9 @@ static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
 
 
 /*
- * Two things can only be known when the answer begins: that a caller needs a
- * cookie, and that a connection is not a request any more.
+ * Some things can only be known when the answer begins: that a caller needs a
+ * cookie, which answer will tell it of its limits, and that a connection is
+ * not a request any more.
  */
 
 static ngx_int_t
@@ -225,6 +240,10 @@ ngx_http_gate_header_filter(ngx_http_request_t *r)
 
     if (ctx->cookies && ngx_http_gate_canary_header_filter(r, ctx) != NGX_OK)
     {
+        return NGX_ERROR;
+    }
+
+    if (ctx->nquotas && ngx_http_gate_limit_header_filter(r, ctx) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -263,6 +282,12 @@ ngx_http_gate_create_main_conf(ngx_conf_t *cf)
            != NGX_OK
         || ngx_array_init(&gmcf->node.files, cf->pool, 2,
                           sizeof(ngx_gate_file_conf_t))
+           != NGX_OK
+        || ngx_array_init(&gmcf->limits, cf->pool, 4,
+                          sizeof(ngx_http_gate_limit_t *))
+           != NGX_OK
+        || ngx_array_init(&gmcf->node.limits, cf->pool, 4,
+                          sizeof(ngx_gate_limit_conf_t *))
            != NGX_OK)
     {
         return NULL;
@@ -304,7 +329,6 @@ ngx_http_gate_create_srv_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    gscf->key_index = NGX_CONF_UNSET;
     gscf->force = NGX_CONF_UNSET_PTR;
     gscf->fallback = NGX_CONF_UNSET;
 
@@ -331,6 +355,7 @@ ngx_http_gate_create_loc_conf(ngx_conf_t *cf)
 
     glcf->maintenance = NGX_CONF_UNSET;
     glcf->bypass = NGX_CONF_UNSET_PTR;
+    glcf->limits = NGX_CONF_UNSET_PTR;
 
     return glcf;
 }
@@ -348,6 +373,8 @@ ngx_http_gate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->maintenance, prev->maintenance,
                          NGX_CONF_UNSET);
     ngx_conf_merge_ptr_value(conf->bypass, prev->bypass, NULL);
+
+    ngx_http_gate_limit_merge(prev, conf);
 
     /* the core's part of this location has been merged by now */
 
@@ -441,7 +468,7 @@ ngx_http_gate_state(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* gate_key, gate_failure */
+/* gate_failure */
 
 char *
 ngx_http_gate_value(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
@@ -475,7 +502,8 @@ ngx_http_gate_init(ngx_conf_t *cf)
     gmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_gate_module);
 
     if (ngx_http_gate_canary_check(cf, gmcf) != NGX_OK
-        || ngx_http_gate_redis_init(cf, gmcf) != NGX_OK)
+        || ngx_http_gate_redis_init(cf, gmcf) != NGX_OK
+        || ngx_http_gate_limit_init(cf, gmcf) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -533,7 +561,16 @@ ngx_http_gate_init_phases(ngx_conf_t *cf)
         *h = ngx_http_gate_maintenance_handler;
     }
 
-    if (gmcf->maintenance || gmcf->composites.nelts) {
+    if (gmcf->limits.nelts) {
+        h = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
+        if (h == NULL) {
+            return NGX_ERROR;
+        }
+
+        *h = ngx_http_gate_limit_handler;
+    }
+
+    if (gmcf->maintenance || gmcf->composites.nelts || gmcf->limits.nelts) {
         ngx_http_next_header_filter = ngx_http_top_header_filter;
         ngx_http_top_header_filter = ngx_http_gate_header_filter;
     }
@@ -578,6 +615,7 @@ ngx_http_gate_init_module(ngx_cycle_t *cycle)
 
     if (gmcf && gmcf->enabled && !ngx_test_config) {
         ngx_gate_node_adopt(cycle, &gmcf->node);
+        ngx_gate_limit_adopt(&gmcf->node, cycle->log);
     }
 
     return NGX_OK;
@@ -602,7 +640,11 @@ ngx_http_gate_init_process(ngx_cycle_t *cycle)
     if (gmcf && gmcf->enabled) {
         ngx_http_gate_dice_init();
 
-        return ngx_gate_node_start(cycle, &gmcf->node);
+        if (ngx_gate_node_start(cycle, &gmcf->node) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        return ngx_gate_ask_start(&gmcf->node, cycle->log);
     }
 
     return NGX_OK;
@@ -612,5 +654,6 @@ ngx_http_gate_init_process(ngx_cycle_t *cycle)
 static void
 ngx_http_gate_exit_process(ngx_cycle_t *cycle)
 {
+    ngx_gate_ask_stop();
     ngx_gate_node_stop(cycle);
 }

@@ -10,10 +10,13 @@
  *     $gate_arm_served      the arms of the attempts, as $upstream_addr
  *     $gate_rollout_state   idle, progressing, paused, promoted, rolled_back
  *     $gate_weight          in percent, without the sign
+ *     $gate_limit_status    passed, limited, observed or unlimited
+ *     $gate_limit_remaining of the limit that has the least left
+ *     $gate_limit_key_hash  what status and log call the caller's key
  */
 
 
-#include "ngx_http_gate.h"
+#include "ngx_http_gate_limit.h"
 
 
 static ngx_int_t ngx_http_gate_variable_arm(ngx_http_request_t *r,
@@ -24,6 +27,14 @@ static ngx_int_t ngx_http_gate_variable_state(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_gate_variable_weight(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_gate_variable_limit(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_gate_variable_remaining(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_gate_variable_hash(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_http_gate_quota_t *ngx_http_gate_variable_quota(
+    ngx_http_request_t *r);
 static ngx_http_gate_srv_conf_t *ngx_http_gate_variable_composite(
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_gate_variable_text(ngx_http_variable_value_t *v,
@@ -44,11 +55,26 @@ static ngx_http_variable_t  ngx_http_gate_vars[] = {
     { ngx_string("gate_weight"), NULL, ngx_http_gate_variable_weight, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
+    { ngx_string("gate_limit_status"), NULL, ngx_http_gate_variable_limit, 0,
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("gate_limit_remaining"), NULL,
+      ngx_http_gate_variable_remaining, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("gate_limit_key_hash"), NULL, ngx_http_gate_variable_hash, 0,
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
       ngx_http_null_variable
 };
 
 
 static const char  *ngx_http_gate_arm_names[] = { "stable", "canary" };
+
+/* by NGX_HTTP_GATE_UNLIMITED, .. */
+
+static const char  *ngx_http_gate_limit_names[] = {
+    "unlimited", "passed", "observed", "limited"
+};
 
 
 ngx_int_t
@@ -239,6 +265,97 @@ ngx_http_gate_variable_weight(ngx_http_request_t *r,
     v->not_found = 0;
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_gate_variable_limit(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_gate_quota_t  *q;
+
+    q = ngx_http_gate_variable_quota(r);
+
+    if (q == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    return ngx_http_gate_variable_text(v,
+                                       ngx_http_gate_limit_names[q->result]);
+}
+
+
+static ngx_int_t
+ngx_http_gate_variable_remaining(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                 *p;
+    ngx_http_gate_quota_t  *q;
+
+    q = ngx_http_gate_variable_quota(r);
+
+    if (q == NULL || !ngx_http_gate_quota_is(q, SHOWN)) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_INT64_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    v->len = ngx_sprintf(p, "%L", q->take.v.remaining) - p;
+    v->data = p;
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_gate_variable_hash(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                 *p;
+    ngx_http_gate_quota_t  *q;
+
+    q = ngx_http_gate_variable_quota(r);
+
+    if (q && q->result != NGX_HTTP_GATE_LIMITED) {
+        q = ngx_http_gate_ctx(r)->quotas;
+    }
+
+    if (q == NULL || q->take.hash == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, 16);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    v->len = ngx_sprintf(p, "%016xL", (int64_t) q->take.hash) - p;
+    v->data = p;
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_http_gate_quota_t *
+ngx_http_gate_variable_quota(ngx_http_request_t *r)
+{
+    ngx_http_gate_ctx_t  *ctx;
+
+    ctx = ngx_http_gate_ctx(r);
+
+    return ctx ? ngx_http_gate_quota(ctx) : NULL;
 }
 
 
