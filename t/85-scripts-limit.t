@@ -26,6 +26,7 @@ my $MS = 1_000_000;             # ns
 my $SEC = 1000 * $MS;
 my ($a, $b, $c) = map { 'gate#limit:z:' . $_ x 16 } qw(a b c);
 my $seq = 'gate#limitseq:z:';
+my $alive = 1;
 my ($me, $you) = qw(0a1b2c3d 99999999);
 
 # Sends a batch of [ key, units, interval, capacity, debt ], ...; sent: the
@@ -34,7 +35,7 @@ my ($me, $you) = qw(0a1b2c3d 99999999);
 sub batch {
     my ($node, $number, $sent, @debts) = @_;
     return $s->try('limit', [$seq . $node x 2, map { $_->[0] } @debts],
-        $number, $node, $sent,
+        $number, $node, $sent, $alive,
         map { @$_[1 .. 3], defined $_->[4] ? $_->[4] : -100 * $SEC } @debts);
 }
 
@@ -136,7 +137,7 @@ subtest 'what is given back' => sub {
     is_deeply(spenders($b), {}, 'and is not spent');
 };
 
-subtest 'nobody owes more than three capacities' => sub {
+subtest 'nobody owes more than two capacities and one a node' => sub {
     clean();
 
     my ($debt) = next_batch($me, [$a, 1, @rate, 90_000 * $SEC]);
@@ -151,6 +152,11 @@ subtest 'nobody owes more than three capacities' => sub {
     is($debt, 3000 * $SEC, 'by what was taken');
 
     my $max = 60 * 86400 * $SEC;
+    $alive = 4;
+    ($debt) = next_batch($me, [$c, 1e6, @rate]);
+    is($debt, 6000 * $SEC, 'of four nodes');
+    $alive = 1;
+
     clean();
     ($debt) = next_batch($me, [$a, 1, $max, 1, $max]);
     is($debt, $max, 'sixty days are sixty days, to the ns');
@@ -201,7 +207,8 @@ subtest 'a batch that was on its way for long' => sub {
 
     about($debt->(1.5, 100), 98.5 * $SEC, 'makes nobody owe more',
         0.4 * $SEC);
-    about($debt->(3, 100), 100 * $SEC, 'unless that cannot be');
+    about($debt->(50, 100), 50 * $SEC, 'however long Redis hung');
+    about($debt->(70, 100), 100 * $SEC, 'unless its clock was set');
     about($debt->(-3, 100), 100 * $SEC, 'nor where it comes from the future');
     about($debt->(1e9, 100), 100 * $SEC, 'or from the past');
 

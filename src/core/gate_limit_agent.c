@@ -509,7 +509,9 @@ gate_limit_acked(gate_limit_table_t *t, const gate_limit_debt_t *d,
 
     } while (!gate_limit_cas(&s->tat, &s->word, tat, word, next,
                              gate_limit_word(word >> GATE_LIMIT_TAG,
-                                             nodes ? nodes : 1, cls, rest)));
+                                             nodes ? nodes
+                                                   : gate_limit_nodes_of(word),
+                                             cls, rest)));
 
     GATE_LIMIT_POINT("acked");
 

@@ -1,7 +1,7 @@
 
 /*
- * What gate_limit.c and gate_limit_agent.c know of the table and nobody
- * else: where things are in it, the words, and how they are changed.
+ * What the gate_limit*.c know of the table and nobody else does: where things
+ * are in it, the words, and how they are changed.
  *
  * A slot that was taken for a key is new until somebody charges the key in
  * it.  Its unsent bits are 0 then, which no other word has, and its TAT is
@@ -246,6 +246,28 @@ gate_limit_marked_as(gate_limit_table_t *t, unsigned kind, uint64_t slot)
 #pragma GCC visibility push(hidden)
 
 
+/* The rest of a lookup: the buckets of keys that found the others full. */
+gate_limit_slot_t *gate_limit_find_more(gate_limit_table_t *t,
+    uint64_t hash);
+
+/*
+ * A slot for a key that has none, as it was taken: new.  NULL where there is
+ * no room.  evicted and dropped of "take" are set.
+ */
+gate_limit_slot_t *gate_limit_enter(gate_limit_table_t *t, int64_t now,
+    gate_limit_take_t *take);
+
+/* Whether there is room for another key of that hash. */
+int gate_limit_room(gate_limit_table_t *t, int64_t now, uint64_t hash);
+
+/*
+ * Before a new slot, seen with that TAT and word, is charged: no other one of
+ * the key may be charged, now or later.  Returns the slot, or another one
+ * that is to be used instead, or NULL where to look again.
+ */
+gate_limit_slot_t *gate_limit_alone(gate_limit_table_t *t,
+    gate_limit_slot_t *s, int64_t tat, uint64_t word, uint64_t hash);
+
 /*
  * Marks a slot and says whether it was not marked before.  The summary is
  * set even where the mark was there: somebody may have died between both.
@@ -256,15 +278,92 @@ int gate_limit_set_mark(gate_limit_table_t *t, unsigned kind, uint64_t slot);
 int64_t gate_limit_convert(gate_limit_table_t *t, unsigned from, unsigned to,
     const gate_rate_t *rate, int64_t tat, int64_t now);
 
-/*
- * A slot for a key that has none, as it was taken: new.  NULL where there is
- * no room.  evicted and dropped of "take" are set.
- */
-gate_limit_slot_t *gate_limit_enter(gate_limit_table_t *t, int64_t now,
-    gate_limit_take_t *take);
-
 
 #pragma GCC visibility pop
+
+
+/* where a bucket is that a hash of 32 bits says, of n: no division */
+
+#define gate_limit_reduce(h, n)  ((((h) & 0xffffffff) * (n)) >> 32)
+
+/*
+ * Places are of all the hash's bits, or of others than the tag is of: the
+ * tags of a bucket's slots have to differ.
+ */
+
+#define gate_limit_way0(t, hash)                                              \
+    gate_limit_reduce(hash, (t)->buckets)
+
+#define gate_limit_mix(hash, m)  (((hash) * UINT64_C(m)) >> 32)
+
+
+static inline uint64_t
+gate_limit_way1(const gate_limit_table_t *t, uint64_t hash, uint64_t way0)
+{
+    uint64_t  n;
+
+    /* never the same one */
+
+    n = way0 + 1 + gate_limit_reduce(gate_limit_mix(hash, 0x9e3779b97f4a7c15),
+                                     t->buckets - 1);
+
+    return n < t->buckets ? n : n - t->buckets;
+}
+
+
+#define gate_limit_home(hash)                                                 \
+    ((unsigned) ((hash) >> 32) & (GATE_LIMIT_BUCKET / 2 - 1))
+
+#define gate_limit_hit(s, h)                                                  \
+    ((s)->hash == (h)                                                         \
+     && (gate_limit_load(&(s)->word) ^ (h)) >> GATE_LIMIT_TAG == 0)
+
+
+/*
+ * The slot of a key, in whatever state, or NULL.  In the order of lookup:
+ * the first line of the one bucket, the first line of the other, and so on;
+ * most keys are found in the first two.
+ */
+
+static inline gate_limit_slot_t *
+gate_limit_find(gate_limit_table_t *t, uint64_t hash)
+{
+    unsigned            i, line;
+    uint64_t            way;
+    gate_limit_slot_t  *a, *b;
+
+    way = gate_limit_way0(t, hash);
+    a = &t->slot[way * GATE_LIMIT_BUCKET];
+    b = &t->slot[gate_limit_way1(t, hash, way) * GATE_LIMIT_BUCKET];
+
+    line = gate_limit_home(hash) * 2;
+
+    __builtin_prefetch(&a[line], 1);
+    __builtin_prefetch(&b[line], 1);
+
+    for (i = 0; i < GATE_LIMIT_BUCKET / 2; i++) {
+
+        if (gate_limit_hit(&a[line], hash)) {
+            return &a[line];
+        }
+
+        if (gate_limit_hit(&a[line + 1], hash)) {
+            return &a[line + 1];
+        }
+
+        if (gate_limit_hit(&b[line], hash)) {
+            return &b[line];
+        }
+
+        if (gate_limit_hit(&b[line + 1], hash)) {
+            return &b[line + 1];
+        }
+
+        line = (line + 2) % GATE_LIMIT_BUCKET;
+    }
+
+    return gate_limit_find_more(t, hash);
+}
 
 
 #endif /* _GATE_LIMIT_SLOT_H_INCLUDED_ */

@@ -5,10 +5,10 @@
 -- KEYS  number of the last batch of the node that was applied, budgets, each
 --       another one
 -- ARGV  number of this batch, id of the node, us of this clock when it was
---       sent as far as the node can tell, and not later (0: it cannot), then
---       for each budget: units that were taken (less than none: given back),
---       interval in ns, capacity, and the debt in ns as the node reckons it,
---       less than none where it has been paid for a while
+--       sent as far as the node can tell (0: it cannot), number of nodes that
+--       are alive, then for each budget: units that were taken (less than
+--       none: given back), interval in ns, capacity, and the debt in ns as
+--       the node reckons it, less than none where it has been paid for a while
 -- -> { 1 if it was applied, 0 if it had been already, us of this clock, then
 --    for each budget: debt in ns and number of nodes that spend from it;
 --    or -1 and 0, where the key holds something else }
@@ -16,7 +16,10 @@
 -- Debts merge without loss: the TAT becomes what is here and what was taken,
 -- but at least what the node reckons, which restores it where it was lost.
 -- It is only ever what it was at the sender: a batch that was on its way for
--- long makes nobody owe more.
+-- long, because Redis hung, makes nobody owe more.
+--
+-- Nobody owes more than two capacities and one for each node, which may have
+-- admitted that before it heard of the others.
 --
 -- The number is written first.  Where that is refused nothing has happened,
 -- and once something is written Redis lets the rest follow.
@@ -24,7 +27,7 @@
 
 local ARGS = 4
 local SEQ_TTL = 86400           -- s
-local WAY_MAX = 2000000         -- us: more is a clock that was set
+local WAY_MAX = 60000000        -- us: more is a clock that was set
 
 local keys, argv = KEYS, ARGV
 local seq, id = tonumber(argv[1]), argv[2]
@@ -60,6 +63,7 @@ local way = now_us - argv[3]    -- that it took here at most
 
 way = way > 0 and way <= WAY_MAX and way * 1000 or 0
 
+local capacities = 2 + argv[4]
 local reply = { new and 1 or 0, now_us }
 local me = tat_spender(id)
 
@@ -67,14 +71,14 @@ for i = 2, #keys do
     local debt, nodes = -1, 0
 
     if not other[i] then
-        local arg = i * ARGS - 4
+        local arg = i * ARGS - 3
         local units, others, mine = tonumber(argv[arg]), nil, nil
 
         debt, others, nodes, mine = tat_read(values[i], id)
 
         if new then
             local interval = tonumber(argv[arg + 1])
-            local most = CLAMP * interval * argv[arg + 2]
+            local most = capacities * interval * argv[arg + 2]
             local told = argv[arg + 3] - way
 
             debt = debt and debt + units * interval or told

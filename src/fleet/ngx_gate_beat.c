@@ -40,6 +40,7 @@ static ngx_gate_node_t   *ngx_gate_beat_node;
 static ngx_gate_redis_t  *ngx_gate_beat_redis;
 static ngx_msec_t         ngx_gate_beat_sent;
 static ngx_uint_t         ngx_gate_beat_flying;
+static ngx_uint_t         ngx_gate_beat_answered;
 
 
 void
@@ -98,6 +99,14 @@ ngx_gate_beat_reset(void)
 {
     ngx_gate_beat_node = NULL;
     ngx_gate_beat_flying = 0;
+    ngx_gate_beat_answered = 0;
+}
+
+
+ngx_uint_t
+ngx_gate_beat_heard(ngx_gate_node_t *node)
+{
+    return ngx_gate_beat_node == node && ngx_gate_beat_answered;
 }
 
 
@@ -173,6 +182,8 @@ ngx_gate_beat_reply(void *data, redisReply *reply)
 
     ngx_gate_beat_clock(&node->sh->fleet, e[0]->integer);
     ngx_gate_beat_nodes(node, e[3], e[2]->integer);
+
+    ngx_gate_beat_answered = 1;
 
     if (seed[0] == node->sh->secret[0] && seed[1] == node->sh->secret[1]) {
         return;

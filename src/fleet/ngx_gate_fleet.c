@@ -13,6 +13,7 @@
 
 #include "ngx_gate_fleet.h"
 
+#include "ngx_gate_debt.h"
 #include "ngx_gate_script.h"
 #include "ngx_gate_sync.h"
 
@@ -72,10 +73,13 @@ ngx_gate_fleet_tick(ngx_gate_node_t *node, ngx_log_t *log)
     ngx_gate_fleet_mails(m);
     ngx_gate_control_tick(m);
     ngx_gate_decide_tick(m);
+    ngx_gate_override_tick(m);
 
     if (ngx_gate_redis_ready(m->redis) && node->sh->fleet.joined) {
         ngx_gate_sync_tick(m->redis, node, log);
     }
+
+    ngx_gate_debt_tick(m->redis, node, log);
 }
 
 
@@ -112,7 +116,8 @@ ngx_gate_fleet_join(ngx_gate_node_t *node, ngx_log_t *log)
     m->id.len = p - m->id.data;
 
     if (ngx_gate_control_init(m) != NGX_OK
-        || ngx_gate_decide_init(m) != NGX_OK)
+        || ngx_gate_decide_init(m) != NGX_OK
+        || ngx_gate_override_init(m) != NGX_OK)
     {
         goto failed;
     }
@@ -162,6 +167,13 @@ ngx_gate_fleet_stop(ngx_gate_node_t *node, ngx_log_t *log, ngx_uint_t last)
         /* what was counted since the last sync goes out without a wait */
 
         ngx_gate_sync_final(m->redis, m->node);
+
+        if (last) {
+
+            /* else another agent goes on with them */
+
+            ngx_gate_debt_final(m->redis, m->node);
+        }
     }
 
     ngx_gate_fleet_leave();
@@ -180,7 +192,9 @@ ngx_gate_fleet_leave(void)
 
     ngx_gate_control_lost(m);
     ngx_gate_decide_lost(m);
+    ngx_gate_override_lost(m);
     ngx_gate_sync_reset(m->node);
+    ngx_gate_debt_leave();
 
     ngx_destroy_pool(m->pool);
 }
@@ -192,6 +206,7 @@ ngx_gate_fleet_ready(void *data)
     ngx_gate_member_t  *m = data;
 
     ngx_gate_control_look(m);
+    ngx_gate_override_look(m);
 }
 
 
@@ -206,7 +221,9 @@ ngx_gate_fleet_lost(void *data)
 
     ngx_gate_control_lost(m);
     ngx_gate_decide_lost(m);
+    ngx_gate_override_lost(m);
     ngx_gate_sync_reset(m->node);
+    ngx_gate_debt_lost(m->node);
 }
 
 
@@ -216,6 +233,7 @@ ngx_gate_fleet_push(void *data)
     ngx_gate_member_t  *m = data;
 
     ngx_gate_control_look(m);
+    ngx_gate_override_look(m);
 }
 
 

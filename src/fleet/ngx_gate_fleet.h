@@ -15,6 +15,8 @@
  *   ngx_gate_wish.c      what operators want of them
  *   ngx_gate_told.c      a rollout's hash as a structure
  *   ngx_gate_sync.c      evidence, and who else is there
+ *   ngx_gate_debt.c      limits: what was admitted, here and elsewhere
+ *   ngx_gate_override.c  and the rates of single callers
  *   ngx_gate_redis.c     the session with Redis
  *   ngx_gate_link.c      one connection
  *   ngx_gate_resp.c      the protocol
@@ -39,6 +41,9 @@
 
 
 typedef struct ngx_gate_member_s  ngx_gate_member_t;
+
+/* ngx_gate_override.c */
+typedef struct ngx_gate_override_zone_s  ngx_gate_override_zone_t;
 
 
 /* a key that makes no sense, which is said once */
@@ -98,6 +103,9 @@ struct ngx_gate_member_s {
 
     /* decide.c */
     ngx_gate_act_t            *acts;     /* by rollout */
+
+    /* override.c */
+    ngx_gate_override_zone_t  *overrides;  /* by limit zone */
 };
 
 
@@ -168,6 +176,16 @@ void ngx_gate_wish_mail(ngx_gate_member_t *m, ngx_gate_mail_t *mail);
 /* What a look says of rollout i; returns 1 when that changed something. */
 ngx_uint_t ngx_gate_decide_seen(ngx_gate_member_t *m, ngx_uint_t i,
     redisReply *item);
+
+
+/* ngx_gate_override.c: rates of single callers, from "gate:limit:<zone>" */
+
+ngx_int_t ngx_gate_override_init(ngx_gate_member_t *m);
+
+/* Reads all of them, now or soon. */
+void ngx_gate_override_look(ngx_gate_member_t *m);
+void ngx_gate_override_tick(ngx_gate_member_t *m);
+void ngx_gate_override_lost(ngx_gate_member_t *m);
 
 
 /* ngx_gate_told.c */

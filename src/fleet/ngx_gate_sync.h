@@ -47,6 +47,9 @@ u_char *ngx_gate_sync_name(ngx_gate_node_t *node, u_char *p);
 void ngx_gate_beat_tick(ngx_gate_redis_t *rs, ngx_gate_node_t *node);
 void ngx_gate_beat_reset(void);
 
+/* Whether Redis has answered since then: the node has the fleet's seed. */
+ngx_uint_t ngx_gate_beat_heard(ngx_gate_node_t *node);
+
 
 #pragma GCC visibility pop
 

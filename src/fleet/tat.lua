@@ -19,7 +19,6 @@
 local call, try = redis.call, redis.pcall
 local sub, format, floor = string.sub, string.format, math.floor
 
-local CLAMP = 3                 -- capacities: nobody owes more
 local SPENT = 3                 -- s: who spent since then counts
 local SPENDERS = 63
 local PART = 20                 -- bytes of a spender
@@ -112,24 +111,4 @@ end
 -- That node, spending now.
 local function tat_spender(node)
     return ' ' .. node .. ':' .. clock[1]
-end
-
-
--- The same, one key at a time: the value's debt, who else spent and how many
--- they are, whether that node did; an error reply in the first place.
-local function tat_get(key, node)
-    local text = try('GET', key)
-
-    if type(text) == 'table' then
-        return redis.error_reply('GATEWRONGTYPE ' .. key)
-    end
-
-    local debt, others, n, mine = tat_read(text, node)
-
-    return debt, others, n, mine ~= ''
-end
-
-
-local function tat_set(key, node, debt, others)
-    tat_write(key, debt, tat_spender(node) .. others)
 end

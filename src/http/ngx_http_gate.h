@@ -53,6 +53,14 @@
 #define NGX_HTTP_GATE_OFF        -2      /* "off", said in so many words */
 
 
+/*
+ * What few requests need stays out of the way of the others: a compiler that
+ * puts it in line makes all of them save registers for it.
+ */
+
+#define ngx_http_gate_aside      __attribute__((noinline))
+
+
 /* nginx finds it by name: it is the one symbol of ours that others see */
 
 extern ngx_module_t  ngx_http_gate_module;
@@ -108,6 +116,8 @@ typedef struct {
     ngx_array_t                  limits;      /* ngx_http_gate_limit_t *,
                                                  none: there is no limit */
     ngx_uint_t                   sized;       /* gate_zone was given */
+    size_t                       spare;       /* sizes of what comes along */
+    size_t                       quota;       /* with a context */
 } ngx_http_gate_main_conf_t;
 
 
@@ -183,6 +193,7 @@ typedef struct {
     uint8_t                      cookies;     /* some pick needs one */
     uint8_t                      limited;     /* NGX_HTTP_GATE_LIMIT_* */
     uint8_t                      nquotas;
+    uint8_t                      told;        /* the client, of its limits */
     ngx_http_gate_quota_t       *quotas;      /* what the limits came to */
     ngx_http_gate_pick_t         pick;        /* the first of the picks */
     ngx_http_gate_peer_t        *spare;       /* room for the first peer */
@@ -191,7 +202,7 @@ typedef struct {
 
 /* ngx_http_gate_ctx.c */
 
-/* nginx wipes r->ctx now and then: looks for the context in the pool. */
+/* Looks for the context of a main request in the pool. */
 ngx_http_gate_ctx_t *ngx_http_gate_ctx_find(ngx_http_request_t *r);
 
 
@@ -202,9 +213,17 @@ ngx_http_gate_ctx(ngx_http_request_t *r)
 {
     ngx_http_gate_ctx_t  *ctx;
 
-    ctx = ngx_http_get_module_ctx(r->main, ngx_http_gate_module);
+    r = r->main;
 
-    return ctx ? ctx : ngx_http_gate_ctx_find(r);
+    ctx = ngx_http_get_module_ctx(r, ngx_http_gate_module);
+
+    /* an internal redirect and a filter that gives up wipe it */
+
+    if (ctx == NULL && (r->internal || r->filter_finalize)) {
+        ctx = ngx_http_gate_ctx_find(r);
+    }
+
+    return ctx;
 }
 
 

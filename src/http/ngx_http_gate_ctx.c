@@ -25,14 +25,6 @@ ngx_http_gate_ctx_find(ngx_http_request_t *r)
     ngx_pool_cleanup_t   *cln;
     ngx_http_gate_ctx_t  *ctx;
 
-    r = r->main;
-
-    /* r->internal and r->filter_finalize say that a context was wiped */
-
-    if (!(r->internal || r->filter_finalize)) {
-        return NULL;
-    }
-
     for (cln = r->pool->cleanup; cln; cln = cln->next) {
 
         if (cln->handler == ngx_http_gate_cleanup) {
@@ -49,7 +41,8 @@ ngx_http_gate_ctx_find(ngx_http_request_t *r)
 ngx_http_gate_ctx_t *
 ngx_http_gate_ctx_create(ngx_http_request_t *r)
 {
-    ngx_http_gate_ctx_t  *ctx;
+    ngx_http_gate_ctx_t        *ctx;
+    ngx_http_gate_main_conf_t  *gmcf;
 
     ctx = ngx_http_gate_ctx(r);
     if (ctx) {
@@ -58,11 +51,12 @@ ngx_http_gate_ctx_create(ngx_http_request_t *r)
 
     r = r->main;
 
+    gmcf = ngx_http_get_module_main_conf(r, ngx_http_gate_module);
+
     /* one allocation for cleanup, context, the first pick, peer and quota */
 
     ctx = ngx_palloc(r->pool, sizeof(ngx_http_gate_ctx_t)
-                              + sizeof(ngx_http_gate_peer_t)
-                              + sizeof(ngx_http_gate_quota_t));
+                              + gmcf->spare + gmcf->quota);
     if (ctx == NULL) {
         return NULL;
     }
@@ -83,9 +77,11 @@ ngx_http_gate_ctx_create(ngx_http_request_t *r)
     ctx->cookies = 0;
     ctx->limited = 0;
     ctx->nquotas = 0;
+    ctx->told = 0;
     ctx->pick.composite = NULL;
     ctx->spare = (ngx_http_gate_peer_t *) (ctx + 1);
-    ctx->quotas = (ngx_http_gate_quota_t *) (ctx->spare + 1);
+    ctx->quotas = (ngx_http_gate_quota_t *) ((u_char *) (ctx + 1)
+                                             + gmcf->spare);
 
     ngx_http_set_ctx(r, ctx, ngx_http_gate_module);
 

@@ -18,9 +18,14 @@
 #include "ngx_http_gate.h"
 
 
-static ngx_int_t ngx_http_gate_key_header(ngx_http_request_t *r,
-    ngx_str_t *name, ngx_str_t *key);
-static ngx_uint_t ngx_http_gate_key_is(ngx_str_t *name, ngx_str_t *header);
+static ngx_http_gate_aside ngx_int_t ngx_http_gate_fetch_variable(
+    ngx_http_request_t *r, ngx_http_gate_fetch_t *fetch, ngx_str_t *value);
+static ngx_http_gate_aside ngx_int_t ngx_http_gate_fetch_header(
+    ngx_http_request_t *r, ngx_http_gate_fetch_t *fetch, ngx_str_t *value);
+static ngx_inline ngx_uint_t ngx_http_gate_key_same(const u_char *a, const u_char *b,
+    size_t len);
+static ngx_http_gate_aside ngx_uint_t ngx_http_gate_key_is(ngx_str_t *name,
+    ngx_str_t *header);
 
 
 char *
@@ -157,17 +162,23 @@ ngx_int_t
 ngx_http_gate_fetch(ngx_http_request_t *r, ngx_http_gate_fetch_t *fetch,
     ngx_str_t *value)
 {
-    ngx_http_variable_value_t  *v;
-
-    if (fetch->header.len
-        && ngx_http_gate_key_header(r, &fetch->header, value) == NGX_OK)
-    {
-        return NGX_OK;
+    if (fetch->header.len) {
+        return ngx_http_gate_fetch_header(r, fetch, value);
     }
 
     if (fetch->index == NGX_CONF_UNSET) {
         return ngx_http_complex_value(r, fetch->value, value);
     }
+
+    return ngx_http_gate_fetch_variable(r, fetch, value);
+}
+
+
+static ngx_int_t
+ngx_http_gate_fetch_variable(ngx_http_request_t *r,
+    ngx_http_gate_fetch_t *fetch, ngx_str_t *value)
+{
+    ngx_http_variable_value_t  *v;
 
     v = ngx_http_get_flushed_variable(r, fetch->index);
 
@@ -183,50 +194,72 @@ ngx_http_gate_fetch(ngx_http_request_t *r, ngx_http_gate_fetch_t *fetch,
 }
 
 
-/* NGX_DECLINED if there are several: it is up to nginx what that means. */
-
 static ngx_int_t
-ngx_http_gate_key_header(ngx_http_request_t *r, ngx_str_t *name,
-    ngx_str_t *key)
+ngx_http_gate_fetch_header(ngx_http_request_t *r,
+    ngx_http_gate_fetch_t *fetch, ngx_str_t *value)
 {
-    ngx_uint_t        i;
+    ngx_str_t        *name;
     ngx_list_part_t  *part;
-    ngx_table_elt_t  *h, *found;
+    ngx_table_elt_t  *h, *end, *found;
 
+    name = &fetch->header;
     found = NULL;
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {
 
         h = part->elts;
 
-        for (i = 0; i < part->nelts; i++) {
+        for (end = h + part->nelts; h < end; h++) {
 
-            if (h[i].key.len != name->len || h[i].hash == 0) {
+            if (h->key.len != name->len || h->hash == 0) {
                 continue;
             }
 
-            if ((h[i].lowcase_key == NULL
-                 || ngx_memcmp(h[i].lowcase_key, name->data, name->len) != 0)
-                && !ngx_http_gate_key_is(name, &h[i].key))
+            if ((h->lowcase_key == NULL
+                 || !ngx_http_gate_key_same(h->lowcase_key, name->data,
+                                            name->len))
+                && !ngx_http_gate_key_is(name, &h->key))
             {
                 continue;
             }
 
+            /* it is up to nginx what several of them mean */
+
             if (found) {
-                return NGX_DECLINED;
+                return ngx_http_gate_fetch_variable(r, fetch, value);
             }
 
-            found = &h[i];
+            found = h;
         }
     }
 
-    key->len = 0;
+    value->len = 0;
 
     if (found) {
-        *key = found->value;
+        *value = found->value;
     }
 
     return NGX_OK;
+}
+
+
+/* Names of 8 to 16 bytes are most of them, and two pairs of words. */
+
+static ngx_inline ngx_uint_t
+ngx_http_gate_key_same(const u_char *a, const u_char *b, size_t len)
+{
+    uint64_t  a1, a2, b1, b2;
+
+    if (len < 8 || len > 16) {
+        return ngx_memcmp(a, b, len) == 0;
+    }
+
+    ngx_memcpy(&a1, a, 8);
+    ngx_memcpy(&b1, b, 8);
+    ngx_memcpy(&a2, a + len - 8, 8);
+    ngx_memcpy(&b2, b + len - 8, 8);
+
+    return a1 == b1 && a2 == b2;
 }
 
 

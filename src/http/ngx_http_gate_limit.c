@@ -78,7 +78,7 @@ static ngx_int_t ngx_http_gate_limit_use_cost(ngx_conf_t *cf,
     ngx_http_gate_limit_t *limit, ngx_str_t *value);
 static ngx_int_t ngx_http_gate_limit_check(ngx_conf_t *cf,
     ngx_http_gate_main_conf_t *gmcf, ngx_gate_limit_conf_t *lc);
-static ngx_int_t ngx_http_gate_limit_check_costs(ngx_conf_t *cf,
+static ngx_int_t ngx_http_gate_limit_check_uses(ngx_conf_t *cf,
     ngx_http_gate_main_conf_t *gmcf);
 static ngx_int_t ngx_http_gate_limit_sync(ngx_conf_t *cf,
     ngx_http_gate_main_conf_t *gmcf, ngx_gate_limit_conf_t *lc);
@@ -798,14 +798,12 @@ ngx_http_gate_limit_init(ngx_conf_t *cf, ngx_http_gate_main_conf_t *gmcf)
         }
     }
 
-    return ngx_http_gate_limit_check_costs(cf, gmcf);
+    return ngx_http_gate_limit_check_uses(cf, gmcf);
 }
 
 
-/* With Redis somebody may have a higher limit than that of the file. */
-
 static ngx_int_t
-ngx_http_gate_limit_check_costs(ngx_conf_t *cf,
+ngx_http_gate_limit_check_uses(ngx_conf_t *cf,
     ngx_http_gate_main_conf_t *gmcf)
 {
     ngx_uint_t                    i;
@@ -814,22 +812,29 @@ ngx_http_gate_limit_check_costs(ngx_conf_t *cf,
 
     use = gmcf->limits.elts;
 
-    for (i = 0; i < gmcf->limits.nelts && gmcf->node.redis == NULL; i++) {
+    for (i = 0; i < gmcf->limits.nelts; i++) {
         zone = use[i]->lc->http;
 
-        if (zone->rate.value || use[i]->cost.value
-            || use[i]->units <= use[i]->lc->policy.rate.capacity)
-        {
+        if (zone->rate.value || use[i]->cost.value) {
             continue;
         }
 
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"cost=%L\" is more than all that limit zone \"%V\" "
-                      "allows at once, %L (its burst and one), in %s:%ui",
-                      use[i]->units, &use[i]->lc->name,
-                      use[i]->lc->policy.rate.capacity, use[i]->file,
-                      use[i]->line);
-        return NGX_ERROR;
+        use[i]->simple = !use[i]->observe
+                         && use[i]->lc->sync != NGX_GATE_SYNC_EXACT;
+
+        /* with Redis somebody may have a higher limit than that here */
+
+        if (gmcf->node.redis == NULL
+            && use[i]->units > use[i]->lc->policy.rate.capacity)
+        {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"cost=%L\" is more than all that limit zone "
+                          "\"%V\" allows at once, %L (its burst and one), "
+                          "in %s:%ui", use[i]->units, &use[i]->lc->name,
+                          use[i]->lc->policy.rate.capacity, use[i]->file,
+                          use[i]->line);
+            return NGX_ERROR;
+        }
     }
 
     return NGX_OK;

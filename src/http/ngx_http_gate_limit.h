@@ -74,6 +74,7 @@ typedef struct {
     u_char                      *file;        /* where it was seen first */
     ngx_uint_t                   line;
 
+    gate_limit_env_t             env;         /* of the request at hand */
     ngx_http_gate_tier_t        *tiers;       /* NULL: rate is fixed */
     time_t                       logged;      /* a refusal */
     ngx_uint_t                   silent;      /* refusals since */
@@ -90,6 +91,7 @@ typedef struct {
     ngx_uint_t                   status;
     ngx_uint_t                   headers;     /* NGX_HTTP_GATE_HEADERS_* */
     ngx_uint_t                   observe;
+    ngx_uint_t                   simple;      /* all is known but the key */
     u_char                      *file;        /* where it is said */
     ngx_uint_t                   line;
 } ngx_http_gate_limit_t;
@@ -117,6 +119,7 @@ struct ngx_http_gate_quota_s {
     const gate_policy_t         *policy;
     uint8_t                      result;      /* NGX_HTTP_GATE_PASSED, .. */
     uint8_t                      flags;       /* NGX_HTTP_GATE_QUOTA_* */
+    ngx_str_t                    key;
     gate_limit_take_t            take;        /* hash 0: there is no key */
     gate_policy_t                own;         /* where policy points to if
                                                  it is not the zone's */

@@ -30,6 +30,10 @@ typedef struct {
 } ngx_http_gate_wait_t;
 
 
+static ngx_int_t ngx_http_gate_limit_simple(ngx_http_request_t *r,
+    ngx_http_gate_limit_t *limit, ngx_http_gate_ctx_t *ctx);
+static ngx_http_gate_aside ngx_int_t ngx_http_gate_limit_look_up(
+    ngx_http_request_t *r, ngx_array_t *limits, ngx_http_gate_ctx_t *ctx);
 static ngx_int_t ngx_http_gate_limit_decide(ngx_http_request_t *r,
     ngx_array_t *limits, ngx_http_gate_ctx_t *ctx);
 static ngx_int_t ngx_http_gate_limit_open(ngx_http_request_t *r,
@@ -65,7 +69,6 @@ static void ngx_http_gate_limit_cleanup(void *data);
 ngx_int_t
 ngx_http_gate_limit_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                  rc;
     ngx_http_gate_ctx_t       *ctx;
     ngx_http_gate_loc_conf_t  *glcf;
 
@@ -80,25 +83,107 @@ ngx_http_gate_limit_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    if (ctx->limited == NGX_HTTP_GATE_LIMIT_DONE
+        || (ctx->limited == 0 && glcf->limits->nelts == 1
+            && ngx_http_gate_limit_simple(r, glcf->limits->elts, ctx)
+               == NGX_OK))
+    {
+        return NGX_DECLINED;
+    }
+
+    return ngx_http_gate_limit_look_up(r, glcf->limits, ctx);
+}
+
+
+/*
+ * Most requests have one limit that has nothing special about it, and pass.
+ * What is done for them is done here, without a detour.  NGX_OK; NGX_DECLINED:
+ * nothing was taken, look again.
+ */
+
+static ngx_int_t
+ngx_http_gate_limit_simple(ngx_http_request_t *r,
+    ngx_http_gate_limit_t *limit, ngx_http_gate_ctx_t *ctx)
+{
+    gate_limit_env_t            *env;
+    ngx_gate_limit_conf_t       *lc;
+    ngx_gate_limit_zone_t       *sh;
+    ngx_http_gate_quota_t       *q;
+    ngx_gate_limit_count_t      *count;
+    ngx_http_gate_limit_zone_t  *zone;
+
+    lc = limit->lc;
+    zone = lc->http;
+    sh = lc->sh;
+    q = ctx->quotas;
+    env = &zone->env;
+
+    if (!limit->simple || ngx_gate_limit_overridden(sh)
+        || ngx_gate_mode(lc->node->sh, NGX_GATE_MODE_LIMIT)
+           != NGX_GATE_MODE_ENFORCE
+        || ngx_http_gate_fetch(r, &zone->key, &q->key) != NGX_OK
+        || q->key.len == 0)
+    {
+        return NGX_DECLINED;
+    }
+
+    q->take.hash = ngx_gate_limit_hash(lc, q->key.data, q->key.len);
+    q->take.rate = lc->policy.rate;
+    q->take.cls = lc->cls;
+    q->take.cost = limit->units;
+
+    ngx_gate_limit_env(lc, env);
+
+    if (env->away
+        || gate_limit_take(lc->table, env, &q->take) != GATE_LIMIT_PASSED)
+    {
+        return NGX_DECLINED;
+    }
+
+    q->limit = limit;
+    q->policy = &lc->policy;
+    q->result = NGX_HTTP_GATE_PASSED;
+    q->flags = NGX_HTTP_GATE_QUOTA_SHOWN;
+
+    ctx->nquotas = 1;
+    ctx->limited = NGX_HTTP_GATE_LIMIT_DONE;
+    ctx->told = (limit->headers != 0);
+
+    count = &sh->counts[ngx_process_slot];
+    count->passed++;
+
+    if (q->take.evicted) {
+        count->evicted++;
+        count->dropped += q->take.dropped;
+    }
+
+    if (q->take.flush && env->shared) {
+        ngx_gate_limit_flush(lc);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_gate_limit_look_up(ngx_http_request_t *r, ngx_array_t *limits,
+    ngx_http_gate_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
     if (ctx->limited == 0) {
-        rc = ngx_http_gate_limit_decide(r, glcf->limits, ctx);
+        rc = ngx_http_gate_limit_decide(r, limits, ctx);
 
         if (rc != NGX_OK) {
             return rc;
         }
     }
 
-    switch (ctx->limited) {
-
-    case NGX_HTTP_GATE_LIMIT_ASKED:
+    if (ctx->limited == NGX_HTTP_GATE_LIMIT_ASKED) {
         return NGX_AGAIN;
-
-    case NGX_HTTP_GATE_LIMIT_KNOWN:
-        return ngx_http_gate_limit_finish(r, ctx);
-
-    default:
-        return NGX_DECLINED;
     }
+
+    return ngx_http_gate_limit_finish(r, ctx);
 }
 
 
@@ -158,7 +243,6 @@ ngx_http_gate_limit_open(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
     ngx_http_gate_quota_t *q, uint64_t mode)
 {
     ngx_int_t                    rc;
-    ngx_str_t                    key;
     ngx_gate_limit_conf_t       *lc;
     ngx_http_gate_limit_zone_t  *zone;
 
@@ -178,11 +262,11 @@ ngx_http_gate_limit_open(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
         q->flags = NGX_HTTP_GATE_QUOTA_OBSERVE;
     }
 
-    if (ngx_http_gate_fetch(r, &zone->key, &key) != NGX_OK) {
+    if (ngx_http_gate_fetch(r, &zone->key, &q->key) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    if (key.len == 0 && zone->on_empty != NGX_HTTP_GATE_EMPTY_LIMIT) {
+    if (q->key.len == 0 && zone->on_empty != NGX_HTTP_GATE_EMPTY_LIMIT) {
 
         if (zone->on_empty == NGX_HTTP_GATE_EMPTY_REFUSE) {
             q->take.v.retry_after = -1;
@@ -192,7 +276,7 @@ ngx_http_gate_limit_open(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
         return NGX_OK;
     }
 
-    q->take.hash = ngx_gate_limit_hash(lc, key.data, key.len);
+    q->take.hash = ngx_gate_limit_hash(lc, q->key.data, q->key.len);
 
     rc = ngx_http_gate_limit_policy(r, q);
 
@@ -406,6 +490,7 @@ static ngx_int_t
 ngx_http_gate_limit_finish(ngx_http_request_t *r, ngx_http_gate_ctx_t *ctx)
 {
     ctx->limited = NGX_HTTP_GATE_LIMIT_DONE;
+    ctx->told = 1;
 
     if (ngx_http_gate_limit_count(r, ctx->quotas, ctx->nquotas)) {
         return ngx_http_gate_limit_refuse(r, ctx);

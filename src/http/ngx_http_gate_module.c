@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_gate_limit.h"
+#include "ngx_http_gate_peer.h"
 
 
 static void *ngx_http_gate_create_main_conf(ngx_conf_t *cf);
@@ -25,6 +26,8 @@ static ngx_int_t ngx_http_gate_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_gate_init_phases(ngx_conf_t *cf);
 static ngx_uint_t ngx_http_gate_whole(ngx_http_core_main_conf_t *cmcf);
 static ngx_int_t ngx_http_gate_header_filter(ngx_http_request_t *r);
+static ngx_http_gate_aside ngx_int_t ngx_http_gate_header_filter_ctx(
+    ngx_http_request_t *r, ngx_http_gate_ctx_t *ctx);
 static ngx_int_t ngx_http_gate_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_gate_init_process(ngx_cycle_t *cycle);
 static void ngx_http_gate_exit_process(ngx_cycle_t *cycle);
@@ -228,22 +231,30 @@ ngx_http_gate_header_filter(ngx_http_request_t *r)
 {
     ngx_http_gate_ctx_t  *ctx;
 
-    if (r != r->main) {
-        return ngx_http_next_header_filter(r);
+    if (r == r->main) {
+        ctx = ngx_http_gate_ctx(r);
+
+        if (ctx && (ctx->cookies || ctx->told
+                    || r->headers_out.status == NGX_HTTP_SWITCHING_PROTOCOLS))
+        {
+            return ngx_http_gate_header_filter_ctx(r, ctx);
+        }
     }
 
-    ctx = ngx_http_gate_ctx(r);
+    return ngx_http_next_header_filter(r);
+}
 
-    if (ctx == NULL) {
-        return ngx_http_next_header_filter(r);
-    }
 
+static ngx_int_t
+ngx_http_gate_header_filter_ctx(ngx_http_request_t *r,
+    ngx_http_gate_ctx_t *ctx)
+{
     if (ctx->cookies && ngx_http_gate_canary_header_filter(r, ctx) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    if (ctx->nquotas && ngx_http_gate_limit_header_filter(r, ctx) != NGX_OK) {
+    if (ctx->told && ngx_http_gate_limit_header_filter(r, ctx) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -560,6 +571,9 @@ ngx_http_gate_init_phases(ngx_conf_t *cf)
 
         *h = ngx_http_gate_maintenance_handler;
     }
+
+    gmcf->spare = gmcf->composites.nelts ? sizeof(ngx_http_gate_peer_t) : 0;
+    gmcf->quota = gmcf->limits.nelts ? sizeof(ngx_http_gate_quota_t) : 0;
 
     if (gmcf->limits.nelts) {
         h = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);

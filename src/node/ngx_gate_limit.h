@@ -192,6 +192,10 @@ void ngx_gate_limit_sum(ngx_gate_limit_conf_t *lc,
 uint64_t ngx_gate_limit_hash(ngx_gate_limit_conf_t *lc, u_char *key,
     size_t len);
 
+/* Whether Redis says another policy of anybody. */
+#define ngx_gate_limit_overridden(sh)                                         \
+    (ngx_gate_peek(&(sh)->overrides[ngx_gate_peek(&(sh)->override) & 1].n))
+
 /* The policy of that key if Redis says another one, else NULL. */
 const gate_policy_t *ngx_gate_limit_override(ngx_gate_limit_conf_t *lc,
     uint64_t hash);

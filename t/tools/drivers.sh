@@ -20,7 +20,7 @@ key=$(
     {
         echo "${flags[*]}"
         "$CC" --version
-        cat t/tools/drivers.sh t/drivers/*.c src/core/*.[ch]
+        cat t/tools/drivers.sh t/drivers/*.[ch] src/core/*.[ch]
     } 2>&1 | sha256sum
 )
 
