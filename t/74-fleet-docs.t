@@ -35,6 +35,8 @@ my $f = $t->fleet(2, workers => 2, sub {
     $api[$i] = Gate::Rollout->new($node);
     return <<"EOF_CONF";
     gate_redis redis://gate\@@{[ $r->addr ]} password_file=$password;
+    gate_limit_zone per_key key=\$arg_k rate=100r/h;
+    gate_limit_zone exact key=\$arg_k rate=100r/h sync=exact;
 
     upstream v1 { server @{[ $stable->addr ]}; }
     upstream v2 { server @{[ $canary->addr ]}; }
@@ -55,6 +57,8 @@ my $f = $t->fleet(2, workers => 2, sub {
             proxy_pass http://bad;
             proxy_next_upstream error http_500;
         }
+        location /limit { gate_limit zone=per_key; empty_gif; }
+        location /exact { gate_limit zone=exact; empty_gif; }
         location /gate-fleet-pid { gate_maintenance off; return 204; }
 @{[ $api[$i]->endpoints ]}
     }
@@ -125,6 +129,26 @@ subtest 'modes' => sub {
     is($f->node(0)->get('/')->status, 200, 'nobody is refused');
     $r->cmd('DEL', 'gate:maintenance', 'gate:mode:maintenance');
     ok($f->converge(200), 'as before');
+};
+
+subtest 'the rate of one caller' => sub {
+    my $policy = sub {
+        my ($want) = @_;
+        return $f->converge(sub {
+            ($_[0]->header('ratelimit-policy') || '') =~ /;q=$want;/
+        }, uri => '/limit?k=53cr37');
+    };
+
+    ok($policy->(100), 'is configured');
+    type('redis-cli HSET gate:limit:per_key 53cr37 "rate=1r/m burst=0"');
+    ok($policy->(1), 'and another one');
+    type('redis-cli HDEL gate:limit:per_key 53cr37');
+    ok($policy->(100), 'until it is taken away');
+
+    wait_for { @{ $r->cmd('KEYS', 'gate#limit:per_key:*') } }
+        what => 'what he owes in Redis';
+    is($f->node(0)->get('/exact?k=x')->status, 200, 'Redis is asked');
+    is(scalar @{ $r->cmd('KEYS', 'gate#limit:exact:*') }, 1, 'and knows it');
 };
 
 subtest 'weights and the end of a rollout' => sub {

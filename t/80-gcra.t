@@ -2,7 +2,8 @@
 
 # The arithmetic of rate limits, through the drivers: decisions of throttled,
 # redis-cell, redis_rate and rwz/redis-gcra replayed with ours, and what the
-# replay makes of lines that are none.
+# replay makes of lines that are none; fleets in simulated time, against one
+# counter that sees it all.
 
 use strict;
 use warnings;
@@ -232,6 +233,126 @@ subtest 'lines that are none' => sub {
 
     is(join('', run_driver('gcra_replay', '')), '0',
        'no input is no output');
+};
+
+# A simulated fleet: what it says of itself, by the first words.
+
+sub fleet {
+    my (@args) = @_;
+
+    my ($rc, $out, $why) = run_driver('gcra_merge', '', @args);
+    my %said = (rc => $rc, why => $why, minutes => []);
+
+    for my $line (split /\n/, $out) {
+        push @{ $said{minutes} }, $1 if $line =~ /^minute \d+ +(\d+)$/;
+        $said{$1} = $2 if $line =~ /^(.{16}) (.*)/;
+    }
+
+    my ($over, $window) = ($said{'overshoot       '} // '')
+                          =~ /^(\S+) units, (\S+) over/;
+    my ($proved, $derived) = ($said{'bound           '} // '')
+                             =~ /^(\S+) by .*, (\S+) derived/;
+
+    return { %said, over => $over, window => $window, proved => $proved,
+        derived => $derived,
+        admitted => ($said{'admitted        '} // '') =~ /^(\d+), error (\S+)/
+            ? { units => $1, error => $2 } : {},
+        later => ($said{'after a second  '} // '') =~ /error (\S+)/ ? $1 : 99,
+        more => ($said{'false 429s      '} // '') =~ /^(\S+) % more/ ? $1 : 99,
+        silence => ($said{'longest silence '} // '') =~ /^(\S+) s/ ? $1 : 99 };
+}
+
+
+subtest 'fleets of all kinds' => sub {
+    my ($rc, $out, $why) = run_driver('gcra_merge', '', '--check', '--runs',
+                                      200);
+
+    is("$rc$why", '0', 'nothing is lost, counted twice, or above its bound')
+        or diag($out);
+    like($out, qr/^200 fleets, 0 failed/m, 'of two hundred');
+};
+
+subtest 'four nodes that want eight times as much' => sub {
+    for my $capacity (1, 3, 21, 101) {
+        for my $pattern ('even', 'poisson') {
+            my $f = fleet('--capacity', $capacity, '--pattern', $pattern);
+            my $name = "capacity $capacity, $pattern";
+
+            cmp_ok(abs($f->{later}), '<', 1, "$name: the rate within 1 %");
+            cmp_ok($f->{window}, '<=', $f->{proved}, "$name: overshoot");
+            cmp_ok($f->{window}, '<', 7, "$name: which is a few units");
+        }
+    }
+};
+
+subtest 'a node alone' => sub {
+    for my $capacity (3, 21, 101) {
+        my $f = fleet('--capacity', $capacity, '--one-node', '--offered', 800,
+                      '--rtt', 0.01);
+
+        cmp_ok(abs($f->{admitted}{error} // 99), '<', 0.5,
+               "capacity $capacity: has all, however far Redis is");
+        cmp_ok($f->{window}, '<=', 0.01, "capacity $capacity: and not more");
+    }
+};
+
+subtest 'who stays below the rate' => sub {
+    for my $capacity (1, 3, 21, 101) {
+        for my $pattern ('even', 'poisson') {
+            my $f = fleet('--capacity', $capacity, '--pattern', $pattern,
+                          '--offered', 22.5, '--seconds', 60);
+
+            cmp_ok($f->{more}, '<', 0.5, "capacity $capacity, $pattern: is "
+                   . 'refused no more often than by one counter');
+        }
+    }
+
+    my $f = fleet(qw(--nodes 6 --capacity 11 --pattern burst --burst 3
+                     --offered 8 --seconds 60));
+
+    cmp_ok($f->{more}, '<', 0.5, 'also with three at a time, and more nodes '
+           . 'than a share of each would allow');
+
+    $f = fleet(qw(--nodes 11 --rate 1000r/s --capacity 77 --offered 59
+                  --rtt 0.0023 --sync 0.15));
+
+    cmp_ok($f->{more}, '<', 0.5, 'also on eleven nodes, far from Redis');
+};
+
+subtest 'ten nodes, sixty a minute' => sub {
+    my $f = fleet(qw(--rate 60r/m --nodes 10 --offered 2 --seconds 600));
+    my ($first, @rest) = @{ $f->{minutes} };
+
+    is(scalar @rest, 9, 'ten minutes');
+    cmp_ok($first, '<=', 60 + 60 + 9, 'the first one has the burst');
+    is((scalar grep { abs($_ - 60) > 1.2 } @rest), 0, 'the others 60, 2 %')
+        or diag("@rest");
+};
+
+subtest 'Redis is away for twenty seconds of sixty' => sub {
+    for my $capacity (1, 21, 101) {
+        for my $how ([], ['--forget']) {
+            my $f = fleet(qw(--seconds 60 --loss-from 20 --loss-for 20),
+                          '--capacity', $capacity, @$how);
+            my $name = "capacity $capacity" . (@$how ? ', comes empty' : '');
+
+            cmp_ok(abs($f->{admitted}{error} // 99), '<', 5,
+                   "$name: the minute within 5 %");
+            cmp_ok($f->{silence}, '<', 2 * $capacity / 100 + 0.1,
+                   "$name: nobody is locked out for long");
+        }
+    }
+};
+
+subtest 'what the simulation does not take' => sub {
+    for my $bad (['--nodes', 0], ['--nodes', 'x'], ['--rate', '0r/s'],
+                 ['--pattern', 'odd'], ['--what'], ['it'])
+    {
+        my ($rc, $out, $why) = run_driver('gcra_merge', '', @$bad);
+
+        is("$rc $out", '2 ', "@$bad");
+        like($why, qr/gcra_merge/, 'is told');
+    }
 };
 
 done_testing;

@@ -36,6 +36,7 @@ my $fleet = $t->fleet(2, workers => 2, <<"EOF_CONF");
         add_header X-Pid \$pid always;
         add_header X-Limit \$gate_limit_status always;
 
+        location = /gate { gate_status; }
         location = /slow { gate_limit zone=slow; empty_gif; }
         location = /fast { gate_limit zone=fast; empty_gif; }
         location = /cost { gate_limit zone=slow cost=\$arg_cost; empty_gif; }
@@ -110,6 +111,9 @@ sub asked {
 
 $fleet->start;
 asked();
+
+my $alone = 0;
+$alone += $_->get('/gate')->json->{limits}{slow}{fallback} for $fleet->nodes;
 
 subtest 'one budget for all workers of all nodes' => sub {
     my $key = key();
@@ -245,6 +249,20 @@ subtest 'a Redis that forgot' => sub {
     is(statuses(@before), '200 200 200 200 200', 'a budget is spent');
     forget();
     is($one->get("/slow?key=$key")->status, 429, 'the node remembers it');
+};
+
+subtest 'nobody decided alone' => sub {
+    my %sum;
+
+    for my $node ($fleet->nodes) {
+        my $slow = $node->get('/gate')->json->{limits}{slow};
+        $sum{$_} += $slow->{exact}{$_} for qw(asked timeouts);
+        $sum{fallback} += $slow->{fallback};
+    }
+
+    cmp_ok($sum{asked}, '>', 50, 'questions are counted');
+    is($sum{timeouts}, 0, 'none of them timed out');
+    is($sum{fallback}, $alone, 'nothing was decided without Redis');
 };
 
 $fleet->each(sub { $_[0]->log_unlike(qr/without Redis/,

@@ -35,6 +35,7 @@ my $fleet = $t->fleet(1, workers => 1, <<"EOF_CONF");
     server {
         listen 127.0.0.1:%%PORT:http%%;
         add_header X-Limit \$gate_limit_status always;
+        location = /gate { gate_status; }
         location = /hasty { gate_limit zone=hasty; empty_gif; }
         location = /patient { gate_limit zone=patient; empty_gif; }
     }
@@ -50,6 +51,15 @@ sub hasty { return $node->get("/hasty?key=$_[0]") }
 sub patient { return $node->get("/patient?key=$_[0]") }
 
 sub statuses { return join ' ', map { $_->status } @_ }
+
+sub timeouts { return exact_count('timeouts') }
+
+sub exact_count {
+    my $all = $node->get('/gate')->json->{limits};
+    my $sum = 0;
+    $sum += $all->{$_}{exact}{ $_[0] } for keys %$all;
+    return $sum;
+}
 
 sub left { return ($_[0]->header('ratelimit') || '') =~ /r=(\d+)/ ? $1 : -1 }
 
@@ -200,8 +210,10 @@ subtest 'an answer that never comes' => sub {
     my ($key, $name) = fresh();
 
     # Redis carries it out, and the line is cut within the answer
+    my $was = timeouts();
     $p->cut(3, 2);
     is(hasty($key)->status, 200, 'is decided without it');
+    is(timeouts() - $was, 1, 'which is counted');
     $p->pass;
     settles($name, 1, 'Redis counts it once');
     exact();
@@ -277,6 +289,25 @@ subtest 'a Redis that hangs' => sub {
     note("$waited of " . @log . ' waited');
     is_deeply([$node->workers], \@workers, 'the worker is alive');
     exact(30);
+};
+
+subtest 'more questions than Redis can be asked' => sub {
+    my $was = exact_count('asked');
+    $r->freeze;
+    my $load = $node->load(port => $node->port, uri => '/patient?key=m%d',
+        rate => 5000, duration => 0.26, conns => 1300,
+        timeout => 1000 * $slow, log => 1);
+    my $ok = eval { wait_for { exact_count('asked') - $was > 1000 } };
+    sleep 0.2;
+    $r->thaw;
+    my $result = $load->result;
+    is_deeply([keys %{ $result->{status} }], [200], 'no request fails')
+        || diag(explain($result));
+    my $asked = exact_count('asked') - $was;
+    ok($asked > 1000 && $asked <= 1024, 'about a thousand wait')
+        || diag("$asked of $result->{sent}");
+    cmp_ok($result->{sent}, '>', 1200, 'all others do not');
+    exact();
 };
 
 subtest 'a Redis that is killed' => sub {

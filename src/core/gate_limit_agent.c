@@ -82,17 +82,17 @@ gate_limit_mark(gate_limit_table_t *t, uint64_t slot, int flush)
 uint64_t
 gate_limit_marked(gate_limit_table_t *t)
 {
-    uint64_t   i, n, words, *dirty, *flush;
+    uint64_t   slot, i, n, *dirty, *flush;
 
     dirty = gate_limit_bits(t, t->marks[GATE_LIMIT_DIRTY]);
     flush = gate_limit_bits(t, t->marks[GATE_LIMIT_FLUSH]);
-    words = gate_limit_words(t->slots);
     n = 0;
 
-    for (i = gate_limit_next_any(t, 0) / 64;
-         i < words;
-         i = gate_limit_next_any(t, (i + 1) * 64) / 64)
+    for (slot = gate_limit_next_any(t, 0);
+         slot < t->slots;
+         slot = gate_limit_next_any(t, (i + 1) * 64))
     {
+        i = slot / 64;
         n += (unsigned) __builtin_popcountll(gate_limit_load(&dirty[i])
                                              | gate_limit_load(&flush[i]));
     }

@@ -15,6 +15,7 @@
 #define NGX_GATE_DEBT_GRACE   1000    /* ms without Redis, before we say so */
 #define NGX_GATE_DEBT_TICK    20      /* ms between the agent's ticks */
 #define NGX_GATE_DEBT_RETRY   1000    /* ms after Redis refused a batch */
+#define NGX_GATE_DEBT_ALIVE   3000    /* ms, in which each node says so */
 #define NGX_GATE_DEBT_LOOK    65536   /* slots that are looked at in a turn */
 #define NGX_GATE_DEBT_LAST    16      /* batches of a zone, when nginx ends */
 #define NGX_GATE_DEBT_PAID    INT64_C(-10000000000)  /* ns; KEEP in tat.lua */
@@ -60,6 +61,7 @@ typedef struct {
     ngx_uint_t                 n;
     ngx_gate_debt_zone_t      *zones;
     ngx_msec_t                 up;         /* when Redis was there last */
+    ngx_msec_t                 came;       /* and since when it is */
     int64_t                    off;        /* ns: Redis's clock less ours */
     unsigned                   known:1;    /* off is */
     unsigned                   listening:1;
@@ -69,6 +71,8 @@ typedef struct {
 } ngx_gate_debt_all_t;
 
 
+static void ngx_gate_debt_nodes(ngx_gate_node_t *node,
+    ngx_gate_limit_zone_t *sh);
 static ngx_int_t ngx_gate_debt_init(ngx_gate_node_t *node, ngx_log_t *log);
 static ngx_uint_t ngx_gate_debt_mine(ngx_gate_node_t *node);
 static ngx_uint_t ngx_gate_debt_up(ngx_gate_node_t *node);
@@ -117,18 +121,48 @@ ngx_gate_debt_tick(ngx_gate_redis_t *rs, ngx_gate_node_t *node,
 
     ngx_gate_debts.redis = rs;
 
-    if (ngx_gate_debt_up(node)) {
+    if (!ngx_gate_debt_up(node)) {
+        ngx_gate_debts.came = ngx_current_msec;
+
+    } else {
         ngx_gate_debts.up = ngx_current_msec;
     }
 
     for (i = 0; i < ngx_gate_debts.n; i++) {
         z = &ngx_gate_debts.zones[i];
 
+        ngx_gate_debt_nodes(node, z->lc->sh);
+
         if (ngx_current_msec - ngx_gate_debts.up >= NGX_GATE_DEBT_GRACE) {
             ngx_gate_debt_offline(z->lc);
         }
 
         ngx_gate_debt_run(z);
+    }
+}
+
+
+/*
+ * How many nodes there are.  A Redis that was empty hears of them one by one:
+ * that there are fewer is believed when they had the time to say something.
+ */
+
+static void
+ngx_gate_debt_nodes(ngx_gate_node_t *node, ngx_gate_limit_zone_t *sh)
+{
+    uint32_t  nodes;
+
+    nodes = ngx_gate_peek(&node->sh->fleet.alive_nodes);
+
+    if (nodes == sh->nodes || !sh->online) {
+        return;
+    }
+
+    if (nodes > sh->nodes
+        || (nodes && ngx_current_msec - ngx_gate_debts.came
+                     >= NGX_GATE_DEBT_ALIVE))
+    {
+        ngx_gate_store(&sh->nodes, nodes);
     }
 }
 
@@ -179,6 +213,7 @@ ngx_gate_debt_init(ngx_gate_node_t *node, ngx_log_t *log)
     all->zones = z;
     all->n = n;
     all->up = ngx_current_msec;
+    all->came = ngx_current_msec;
     all->known = 0;
 
     all->dummy.fd = (ngx_socket_t) -1;
@@ -266,7 +301,6 @@ ngx_gate_debt_later(ngx_msec_t delay)
 static void
 ngx_gate_debt_run(ngx_gate_debt_zone_t *z)
 {
-    uint32_t                nodes;
     ngx_uint_t              flush;
     ngx_gate_node_t        *node;
     ngx_gate_limit_zone_t  *sh;
@@ -294,12 +328,6 @@ ngx_gate_debt_run(ngx_gate_debt_zone_t *z)
         || sh->seed[1] != node->sh->secret[1])
     {
         return;
-    }
-
-    nodes = ngx_gate_peek(&node->sh->fleet.alive_nodes);
-
-    if (nodes && nodes != sh->nodes) {
-        ngx_gate_store(&sh->nodes, nodes);
     }
 
     if (!sh->online && !ngx_gate_debt_return(z)) {

@@ -27,13 +27,15 @@ local KEEP = 10000              -- ms
 
 local clock = call('TIME')
 local now_s, now_ns = tonumber(clock[1]), clock[2] * 1000
-local recent = {}
 
--- a clock that went back makes nobody a spender for ever
+-- A clock that went back makes nobody a spender for ever.
+local recent = setmetatable({}, { __index = function (known, sec)
+    local s = tonumber(sec)
 
-for s = now_s - SPENT, now_s + SPENT do
-    recent[format('%d', s)] = true
-end
+    known[sec] = s and s >= now_s - SPENT and s <= now_s + SPENT or false
+
+    return known[sec]
+end })
 
 
 -- Of the spenders in a text: all but that node, and how many they are; and

@@ -19,7 +19,9 @@
  *   ngx_http_gate_sticky.c        gate_sticky
  *   ngx_http_gate_limit.c         gate_limit_zone, gate_limit
  *   ngx_http_gate_limiter.c       has this caller budget left?
+ *   ngx_http_gate_tier.c          what variables make of its limit
  *   ngx_http_gate_quota.c         what it says of that to the client
+ *   ngx_http_gate_limits.c        what others are told of limits
  *   ngx_http_gate_variables.c
  *   ngx_http_gate_secret.c        files that only we may read
  *   ngx_http_gate_redis.c         gate_redis

@@ -135,6 +135,11 @@ ngx_uint_t ngx_http_gate_fleet_alive(ngx_gate_node_t *node);
 uint64_t ngx_http_gate_unsent(ngx_http_gate_view_t *view);
 
 
+/* ngx_http_gate_limits.c */
+
+json_t *ngx_http_gate_json_limits(ngx_gate_node_t *node);
+
+
 /* ngx_http_gate_status.c */
 
 json_t *ngx_http_gate_json_status(ngx_gate_node_t *node);

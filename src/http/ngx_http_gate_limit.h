@@ -18,6 +18,7 @@
 
 
 #include "ngx_http_gate.h"
+#include "ngx_http_gate_out.h"
 #include "fleet/ngx_gate_ask.h"
 
 
@@ -169,6 +170,12 @@ ngx_int_t ngx_http_gate_limit_refuse(ngx_http_request_t *r,
 
 ngx_int_t ngx_http_gate_limit_header_filter(ngx_http_request_t *r,
     ngx_http_gate_ctx_t *ctx);
+
+
+/* ngx_http_gate_limits.c */
+
+void ngx_http_gate_metrics_limits(ngx_http_gate_out_t *out,
+    ngx_gate_node_t *node);
 
 
 #pragma GCC visibility pop

@@ -16,7 +16,7 @@
  */
 
 
-#include "ngx_http_gate.h"
+#include "ngx_http_gate_limit.h"
 
 #include "core/gate_accept.h"
 #include "core/gate_text.h"
@@ -206,6 +206,10 @@ ngx_http_gate_not_open(ngx_http_request_t *r, ngx_http_gate_loc_conf_t *glcf,
 
     ctx->inflight = NULL;
     ctx->gauge = NULL;
+
+    /* the page that says so costs nobody anything */
+
+    ctx->limited = NGX_HTTP_GATE_LIMIT_DONE;
 
     ngx_gate_add(&shut->refused_total, 1);
 

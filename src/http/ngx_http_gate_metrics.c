@@ -14,6 +14,7 @@
 
 
 #include "ngx_http_gate_json.h"
+#include "ngx_http_gate_limit.h"
 #include "ngx_http_gate_out.h"
 
 #include "core/gate_text.h"
@@ -77,8 +78,6 @@ static void ngx_http_gate_metrics_bucket(ngx_http_gate_out_t *out,
     uint64_t count);
 static ngx_uint_t ngx_http_gate_metrics_bounds(ngx_gate_rollout_conf_t *rc,
     ngx_uint_t *bound);
-static void ngx_http_gate_family(ngx_http_gate_out_t *out, const char *name,
-    const char *type, const char *help);
 
 
 static const char  *ngx_http_gate_arm_names[NGX_GATE_ARMS] = {
@@ -133,6 +132,7 @@ ngx_http_gate_metrics_handler(ngx_http_request_t *r)
     ngx_http_gate_metrics_arms(&m);
     ngx_http_gate_metrics_rollouts(&m);
     ngx_http_gate_metrics_latency(&m);
+    ngx_http_gate_metrics_limits(&m.out, m.node);
 
     if (m.out.failed) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -795,7 +795,7 @@ ngx_http_gate_metrics_bounds(ngx_gate_rollout_conf_t *rc, ngx_uint_t *bound)
 }
 
 
-static void
+void
 ngx_http_gate_family(ngx_http_gate_out_t *out, const char *name,
     const char *type, const char *help)
 {

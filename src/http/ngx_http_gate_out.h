@@ -41,6 +41,13 @@ typedef struct {
 void ngx_http_gate_print(ngx_http_gate_out_t *out, const char *fmt, ...);
 
 
+/* ngx_http_gate_metrics.c */
+
+/* The two lines before the numbers of a metric. */
+void ngx_http_gate_family(ngx_http_gate_out_t *out, const char *name,
+    const char *type, const char *help);
+
+
 #pragma GCC visibility pop
 
 

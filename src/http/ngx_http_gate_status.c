@@ -79,6 +79,7 @@ ngx_http_gate_json_status(ngx_gate_node_t *node)
     ngx_http_gate_json_set(o, "maintenance",
                            ngx_http_gate_json_switches(node));
     ngx_http_gate_json_set(o, "rollouts", ngx_http_gate_json_rollouts(node));
+    ngx_http_gate_json_set(o, "limits", ngx_http_gate_json_limits(node));
     ngx_http_gate_json_set(o, "events", ngx_http_gate_json_events(sh));
 
     return o;
