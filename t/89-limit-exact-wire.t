@@ -9,6 +9,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Gate;
+use Gate::Scripts;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -35,13 +36,16 @@ sub conf {
     my ($address, %opt) = @_;
     my $redis = $opt{redis} || '';
     my $sync = $opt{sync} || "exact timeout=${slow}s";
+    my $loss = $opt{loss} || 'share';
     return <<"EOF_CONF";
     gate_redis $address $redis;
-    gate_limit_zone asked key=\$arg_key rate=1r/h burst=9 sync=$sync;
+    gate_limit_zone asked key=\$arg_key rate=1r/h burst=9 sync=$sync
+        on_redis_loss=$loss;
 
     server {
         listen 127.0.0.1:%%PORT:http%%;
         add_header X-Pid \$pid always;
+        location = /gate { gate_status; }
         location = /asked { gate_limit zone=asked; empty_gif; }
     }
 EOF_CONF
@@ -187,6 +191,57 @@ subtest 'what Redis may answer' => sub {
         like($got->status, qr/^(?:200|429)$/, "$name: it is decided");
         cmp_ok(time - $t0, '<', $slow, 'in time');
         is(($node->workers)[0], $pid, 'the worker lives');
+    }
+
+    $f->stop;
+};
+
+# The batches of the agent are refused, and questions are not answered.
+
+subtest 'who is admitted without being counted' => sub {
+    my $real = $t->redis;
+    my $fake = $t->fake_redis(upstream => $real);
+    my $sha1 = Gate::Scripts->new($real)->{sha1};
+    my $f = node('redis://' . $fake->addr, loss => 'allow',
+        sync => 'exact timeout=200ms');
+    $f->start;
+    exact($f, $real);
+
+    my $node = $f->node(0);
+    my $online = sub { $node->get('/gate')->json->{limits}{asked}{sync}
+        {online} };
+
+    for my $lost (0, 1) {
+        my $uri = '/asked?key=' . key();
+        exact($f, $real);
+        $real->cmd('DEL', $_) for @{ $real->cmd('KEYS', 'gate#limit:*') };
+        $node->get($uri);
+        my ($name) = @{ $real->cmd('KEYS', 'gate#limit:*') };
+        my $hours = sub {
+            sprintf '%.0f', (substr($real->cmd('GET', $name), 0, 10)
+                - $real->cmd('TIME')->[0]) / $HOUR;
+        };
+
+        # a batch, so that there is one to be refused
+        $fake->on('EVALSHA ' . uc $sha1->{limit}, "-OOM no\r\n");
+        $fake->on('EVALSHA ' . uc $sha1->{take}, [wait => 0.5], ['real']);
+        $node->get('/asked?key=' . key());
+        ok(eval { wait_for { !$online->() } }, 'batches are refused')
+            || diag($@);
+
+        $real->cmd('SET', $name, sprintf('%d000000.000',
+            $real->cmd('TIME')->[0] + 5 * $HOUR));
+        $fake->on('EVALSHA ' . uc $sha1->{take}, $lost ? ['reset']
+            : ([wait => 0.5], ['real']));
+        is($node->get($uri)->status, 200, 'it is admitted');
+        ok(eval { wait_for { $hours->() == 6 } }, 'Redis counts it, late')
+            unless $lost;
+        $fake->off;
+        ok(eval { wait_for { $online->() } }, 'batches are taken again')
+            || diag($@);
+        my $want = $lost ? 5 : 6;
+        ok(!eval { wait_for { $hours->() != $want } timeout => 1 },
+            'and it stays like that') || diag($hours->());
     }
 
     $f->stop;

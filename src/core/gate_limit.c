@@ -24,7 +24,6 @@ typedef struct {
     int64_t             seen_tat;      /* what is in the slot */
     uint64_t            seen_word;
     int64_t             next_tat;
-    uint64_t            next_word;
     int                 flush;
 } gate_limit_debtor_t;
 
@@ -34,8 +33,42 @@ static int64_t gate_limit_share(const gate_limit_env_t *env,
     int64_t *most);
 static int gate_limit_refused(gate_limit_take_t *take, int64_t debt,
     int64_t remaining, int64_t retry);
+static int gate_limit_take_slowly(gate_limit_table_t *t,
+    const gate_limit_env_t *env, gate_limit_take_t *take,
+    gate_limit_slot_t *s);
 static void gate_limit_nothing(const gate_limit_take_t *take,
     gate_limit_debtor_t *d);
+
+
+/*
+ * Whether the fleet leaves that to this node: what is unsent then, with this
+ * cost in it.  *flush: Redis should know soon, because it does not know of the
+ * key, the key is near its limit, or much is unsent.
+ */
+
+gate_limit_inline int
+gate_limit_may(const gate_limit_env_t *env, const gate_limit_take_t *take,
+    uint64_t word, int64_t fleet, int64_t unsent, int near, int *flush)
+{
+    int64_t   share, all;
+    unsigned  spenders;
+
+    spenders = gate_limit_spenders(env, word, fleet);
+
+    *flush = near || spenders == 0 || unsent * 8 > take->rate.capacity;
+
+    if (spenders > 1) {
+        share = gate_limit_share(env, take, fleet, spenders, &all);
+
+        if (unsent > (unsent > take->cost ? share : all)) {
+            return 0;
+        }
+
+        *flush |= unsent > share / 2;
+    }
+
+    return 1;
+}
 
 
 /*
@@ -43,23 +76,20 @@ static void gate_limit_nothing(const gate_limit_take_t *take,
  * about, and gets what it will owe.
  */
 
-static inline int
+static int
 gate_limit_decide(const gate_limit_env_t *env, gate_limit_take_t *take,
     gate_limit_debtor_t *d)
 {
-    int64_t   debt, total, left, unit, need, spare, late;
-    int64_t   unsent, share, most;
-    unsigned  spenders;
+    int64_t  debt, total, left, unit, need, spare, late;
 
     debt = gate_gcra_debt(&take->rate, d->tat, env->now);
     unit = take->rate.interval;
     total = unit * take->rate.capacity;
     left = total - debt;
-    spenders = 0;
 
     if (env->shared) {
-        spenders = gate_limit_spenders(env, d->word, d->fleet);
-        unit *= gate_limit_factor(env, spenders);
+        unit *= gate_limit_factor(env, gate_limit_spenders(env, d->word,
+                                                           d->fleet));
     }
 
     if (take->cost > take->rate.capacity) {
@@ -84,22 +114,20 @@ gate_limit_decide(const gate_limit_env_t *env, gate_limit_take_t *take,
         return gate_limit_refused(take, debt, left / unit, debt - spare);
     }
 
-    unsent = gate_limit_unsent_of(d->word);
-    share = INT64_MAX;
-
-    if (spenders > 1 && !env->away && take->cost != 0) {
-        share = gate_limit_share(env, take, d->fleet, spenders, &most);
-
-        if (unsent + take->cost > (unsent > 0 ? share : most)) {
-            take->share = 1;
-            return gate_limit_refused(take, debt, 0,
-                                      unit < GATE_LIMIT_RETRY
-                                      ? unit : GATE_LIMIT_RETRY);
-        }
-    }
-
     debt += need;
     left -= need;
+    d->flush = 0;
+
+    if (env->shared && !env->away && take->cost != 0
+        && !gate_limit_may(env, take, d->word, d->fleet,
+                           gate_limit_unsent_of(d->word) + take->cost,
+                           debt > left, &d->flush))
+    {
+        take->share = 1;
+        return gate_limit_refused(take, debt - need, 0,
+                                  unit < GATE_LIMIT_RETRY
+                                  ? unit : GATE_LIMIT_RETRY);
+    }
 
     take->charged = need;
     take->v.limited = 0;
@@ -108,12 +136,6 @@ gate_limit_decide(const gate_limit_env_t *env, gate_limit_take_t *take,
     take->v.remaining = left >= unit ? left / unit : debt == 0;
 
     d->next_tat = env->now + debt;
-    /* soon: it is unknown, near its limit, or the next one has no share */
-
-    d->flush = !env->away
-               && (spenders == 0 || debt > left
-                   || (unsent + take->cost) * 8 > take->rate.capacity
-                   || unsent + take->cost > share / 2);
 
     return GATE_LIMIT_PASSED;
 }
@@ -138,8 +160,8 @@ gate_limit_share(const gate_limit_env_t *env, const gate_limit_take_t *take,
 
     left = left > 0 ? left / take->rate.interval : 0;
     part = left / spenders;
-    least = left / GATE_LIMIT_LEAST < take->cost ? left
-            : GATE_LIMIT_LEAST * take->cost;
+    least = left / GATE_LIMIT_LEAST < take->cost
+            ? left : GATE_LIMIT_LEAST * take->cost;
 
     *most = left;
 
@@ -163,7 +185,7 @@ gate_limit_refused(gate_limit_take_t *take, int64_t debt, int64_t remaining,
 
 /* The word after a take: the same key's, of that class, with more unsent. */
 
-static inline uint64_t
+gate_limit_inline uint64_t
 gate_limit_next(uint64_t word, unsigned cls, int64_t unsent)
 {
     uint64_t  raw;
@@ -184,7 +206,7 @@ gate_limit_next(uint64_t word, unsigned cls, int64_t unsent)
  * another one is to be used: *s is that then, or NULL.
  */
 
-static inline int
+static int
 gate_limit_read(gate_limit_table_t *t, gate_limit_slot_t **s, int64_t now,
     const gate_limit_take_t *take, gate_limit_debtor_t *d)
 {
@@ -248,38 +270,162 @@ gate_limit_reset(gate_limit_take_t *take)
 
 /* Marks what a take left to be told. */
 
-static inline void
-gate_limit_note(gate_limit_table_t *t, gate_limit_take_t *take, int rc,
-    int flush)
+gate_limit_inline void
+gate_limit_note(gate_limit_table_t *t, gate_limit_take_t *take, int flush)
 {
-    if (rc == GATE_LIMIT_LIMITED) {
-        flush = take->share;
-    }
+    unsigned  kind;
 
-    if (flush) {
-        take->flush = gate_limit_marked_as(t, GATE_LIMIT_FLUSH, take->slot)
-                      ? 0 : gate_limit_set_mark(t, GATE_LIMIT_FLUSH,
-                                                take->slot);
+    kind = flush ? GATE_LIMIT_FLUSH : GATE_LIMIT_DIRTY;
 
-    } else if (rc == GATE_LIMIT_PASSED && take->cost != 0
-               && !gate_limit_marked_as(t, GATE_LIMIT_DIRTY, take->slot))
-    {
-        (void) gate_limit_set_mark(t, GATE_LIMIT_DIRTY, take->slot);
+    if (!gate_limit_marked_as(t, kind, take->slot)) {
+        take->flush = gate_limit_set_mark(t, kind, take->slot) && flush;
     }
 }
 
+
+/*
+ * The first slot in the order of lookup that has that hash, and may be
+ * somebody else's by now; NULL: it is not in the first two buckets.
+ */
+
+gate_limit_inline gate_limit_slot_t *
+gate_limit_spot(gate_limit_table_t *t, uint64_t hash)
+{
+    unsigned            i;
+    uint64_t            line, other;
+    gate_limit_slot_t  *a, *b;
+
+    line = gate_limit_line(t, hash);
+    other = gate_limit_other(line, hash);
+
+    for (i = 0; i < GATE_LIMIT_BUCKET / 2 * 64; i += 64) {
+        a = gate_limit_slot_at(t, line ^ i);
+        b = gate_limit_slot_at(t, other ^ i);
+
+        __builtin_prefetch(b, 1);
+
+        if (a[0].hash == hash) {
+            return &a[0];
+        }
+
+        if (a[1].hash == hash) {
+            return &a[1];
+        }
+
+        if (b[0].hash == hash) {
+            return &b[0];
+        }
+
+        if (b[1].hash == hash) {
+            return &b[1];
+        }
+    }
+
+    return NULL;
+}
+
+
+/*
+ * The way of nearly all requests: the key is there, its rate is what it was,
+ * it is admitted, Redis is there or not needed, and nobody else takes from
+ * the key at the same time.  Everything else is done slowly, and comes to the
+ * same where both can.
+ */
 
 int
 gate_limit_take(gate_limit_table_t *t, const gate_limit_env_t *env,
     gate_limit_take_t *take)
 {
+    int                 flush;
+    int64_t             tat, debt, left, need, unsent;
+    uint64_t            word;
+    gate_limit_slot_t  *s;
+
+    s = gate_limit_spot(t, take->hash);
+
+    if (s == NULL) {
+        return gate_limit_take_slowly(t, env, take, s);
+    }
+
+    word = gate_limit_load(&s->word);
+    tat = gate_limit_load(&s->tat);
+
+    if ((word ^ take->hash) >> GATE_LIMIT_TAG != 0
+        || gate_limit_cls_of(word) != take->cls
+        || take->cls == 0
+        || gate_limit_is_new(word)
+        || (uint64_t) take->cost - 1 >= (uint64_t) take->rate.capacity
+        || env->away)
+    {
+        return gate_limit_take_slowly(t, env, take, s);
+    }
+
+    need = take->rate.interval * take->cost;
+    debt = (tat > env->now ? tat - env->now : 0) + need;
+    left = take->rate.interval * take->rate.capacity - debt;
+
+    if (left < 0) {
+        return gate_limit_take_slowly(t, env, take, s);
+    }
+
+    unsent = 0;
+    flush = 0;
+
+    if (env->shared) {
+        unsent = gate_limit_unsent_of(word) + take->cost;
+
+        if (unsent > GATE_LIMIT_UNSENT_MAX
+            || !gate_limit_may(env, take, word, gate_limit_load(&s->fleet),
+                               unsent, debt > left, &flush))
+        {
+            return gate_limit_take_slowly(t, env, take, s);
+        }
+
+        unsent = take->cost;
+    }
+
+    if (!gate_limit_cas(&s->tat, &s->word, tat, word, env->now + debt,
+                        word + (uint64_t) unsent))
+    {
+        return gate_limit_take_slowly(t, env, take, s);
+    }
+
+    GATE_LIMIT_POINT("taken");
+
+    take->v.limited = 0;
+    take->v.remaining = left / take->rate.interval;
+    take->v.reset_after = debt;
+    take->v.retry_after = -1;
+    take->slot = gate_limit_number(t, s);
+    take->charged = need;
+    take->share = 0;
+    take->evicted = 0;
+    take->dropped = 0;
+    take->flush = 0;
+
+    if (env->shared) {
+        gate_limit_note(t, take, flush);
+    }
+
+    return GATE_LIMIT_PASSED;
+}
+
+
+/* The same, whatever happens. */
+
+static int
+gate_limit_take_slowly(gate_limit_table_t *t, const gate_limit_env_t *env,
+    gate_limit_take_t *take, gate_limit_slot_t *s)
+{
     int                   rc;
-    gate_limit_slot_t    *s;
+    uint64_t              word;
     gate_limit_debtor_t   d;
 
     gate_limit_reset(take);
 
-    s = gate_limit_find(t, take->hash);
+    if (s == NULL) {
+        s = gate_limit_find(t, take->hash);
+    }
 
     for ( ;; ) {
 
@@ -308,8 +454,6 @@ gate_limit_take(gate_limit_table_t *t, const gate_limit_env_t *env,
 
         if (rc != GATE_LIMIT_PASSED || take->cost == 0) {
 
-            /* TAT and word that are not of the same moment say nothing */
-
             if (gate_limit_load(&s->word) == d.seen_word) {
                 break;
             }
@@ -317,11 +461,11 @@ gate_limit_take(gate_limit_table_t *t, const gate_limit_env_t *env,
             continue;
         }
 
-        d.next_word = gate_limit_next(d.word, take->cls,
-                                      env->shared ? take->cost : 0);
+        word = gate_limit_next(d.word, take->cls,
+                               env->shared ? take->cost : 0);
 
         if (gate_limit_cas(&s->tat, &s->word, d.seen_tat, d.seen_word,
-                           d.next_tat, d.next_word))
+                           d.next_tat, word))
         {
             break;
         }
@@ -331,8 +475,11 @@ gate_limit_take(gate_limit_table_t *t, const gate_limit_env_t *env,
 
     take->slot = gate_limit_number(t, s);
 
-    if (env->shared) {
-        gate_limit_note(t, take, rc, d.flush);
+    if (env->shared && (rc != GATE_LIMIT_PASSED || take->cost != 0)) {
+
+        if (rc == GATE_LIMIT_PASSED || take->share) {
+            gate_limit_note(t, take, d.flush || take->share);
+        }
     }
 
     return rc;
@@ -391,6 +538,7 @@ gate_limit_refund(gate_limit_table_t *t, const gate_limit_env_t *env,
     gate_limit_take_t *take)
 {
     int64_t               unsent;
+    uint64_t              word;
     gate_limit_slot_t    *s;
     gate_limit_debtor_t   d;
 
@@ -398,7 +546,7 @@ gate_limit_refund(gate_limit_table_t *t, const gate_limit_env_t *env,
         return;
     }
 
-    s = take->slot < t->slots ? &t->slot[take->slot]
+    s = take->slot < t->slots ? gate_limit_at(t, take->slot)
                               : gate_limit_find(t, take->hash);
 
     do {
@@ -419,13 +567,13 @@ gate_limit_refund(gate_limit_table_t *t, const gate_limit_env_t *env,
         unsent = gate_limit_unsent_of(d.word) - (env->shared ? take->cost : 0);
 
         d.next_tat = d.tat - take->charged;
-        d.next_word = gate_limit_word(gate_limit_tag_of(take->hash),
-                                      gate_limit_nodes_of(d.word), take->cls,
-                                      unsent);
+        word = gate_limit_word(gate_limit_tag_of(take->hash),
+                               gate_limit_nodes_of(d.word), take->cls,
+                               unsent);
 
     } while (d.seen_word == 0
              || !gate_limit_cas(&s->tat, &s->word, d.seen_tat, d.seen_word,
-                                d.next_tat, d.next_word));
+                                d.next_tat, word));
 
     GATE_LIMIT_POINT("refunded");
 
@@ -443,6 +591,7 @@ gate_limit_set(gate_limit_table_t *t, const gate_limit_env_t *env,
     gate_limit_take_t *take, int64_t debt, unsigned nodes, int64_t unsent)
 {
     int64_t               a;
+    uint64_t              word;
     gate_limit_slot_t    *s;
     gate_limit_debtor_t   d;
 
@@ -467,13 +616,13 @@ gate_limit_set(gate_limit_table_t *t, const gate_limit_env_t *env,
         a = gate_limit_unsent_of(d.word) + unsent;
 
         d.next_tat = env->now + debt + gate_limit_units(&take->rate, a);
-        d.next_word = gate_limit_word(gate_limit_tag_of(take->hash),
-                                      nodes ? nodes : 1, take->cls, a);
+        word = gate_limit_word(gate_limit_tag_of(take->hash),
+                               nodes ? nodes : 1, take->cls, a);
 
         gate_limit_store(&s->fleet, env->now + debt);
 
         if (gate_limit_cas(&s->tat, &s->word, d.seen_tat, d.seen_word,
-                           d.next_tat, d.next_word))
+                           d.next_tat, word))
         {
             break;
         }
@@ -481,7 +630,7 @@ gate_limit_set(gate_limit_table_t *t, const gate_limit_env_t *env,
 
     take->slot = gate_limit_number(t, s);
 
-    if (gate_limit_unsent_of(d.next_word) != 0) {
+    if (gate_limit_unsent_of(word) != 0) {
         (void) gate_limit_set_mark(t, GATE_LIMIT_DIRTY, take->slot);
     }
 

@@ -29,9 +29,10 @@
  * that is not sent.  A slot in debt is never taken for another key.
  *
  * A key has GATE_LIMIT_WAYS buckets of GATE_LIMIT_BUCKET slots, at places
- * that its hash says; it goes to the emptier one of the first two, to the
- * others only where these are full.  A lookup that finds nothing has to look
- * at the others only if the first two have no slot that was never used.
+ * that its hash says, the first two in one page of memory; it goes to the
+ * emptier one of these, to the others only where both are full.  A lookup
+ * that finds nothing has to look at the others only if the first two have no
+ * slot that was never used.
  *
  * Two processes that bring in the same key at the same time may take two
  * slots.  A slot is new until it is charged for the first time, and whoever
@@ -105,9 +106,10 @@ typedef struct {
     unsigned  nodes;                   /* alive, 1 .. */
     int64_t   stale;                   /* ns: what Redis said of a key that
                                           was paid so long ago says nothing
-                                          of who spends now; while it is away,
-                                          that and the time since it was lost:
-                                          what was known then stays known */
+                                          of who spends now */
+    int64_t   asof;                    /* ns: that "now"; while Redis is away,
+                                          when it went: what was known then
+                                          stays known */
 } gate_limit_env_t;
 
 
@@ -148,7 +150,7 @@ typedef struct {
 #pragma GCC visibility push(hidden)
 
 
-/* Bytes for so many keys: at most 48 a key, and 5 KiB for the classes. */
+/* Bytes for so many keys: at most 48 a key, and 13 KiB for all. */
 size_t gate_limit_size(uint64_t keys);
 
 /* Makes a table of that memory (zeroed).  NULL: not for this processor. */
@@ -178,14 +180,14 @@ int gate_limit_class_rate(gate_limit_table_t *t, unsigned cls,
  * limited to what is left as Redis told it (fleet), divided among them: with
  * nothing unacknowledged one request may take from all that is left; beyond
  * that the unacknowledged and the new ones together take at most 1/nodes of
- * it, but three units if so many are left.  Where Redis is away (AWAY_SHARE),
- * cost times nodes is charged and cost is noted as unsent; who owes nothing
- * may take once, even if the node's part is less than that.
+ * it, but three such requests if so many are left.  Where Redis is away
+ * (AWAY_SHARE), cost times nodes is charged and cost is noted as unsent; who
+ * owes next to nothing may take once, even if the node's part is less.
  *
  * A slot is marked for flush where Redis does not know of the key (or its
- * word is older than env->stale), more than half of the capacity is used,
- * more than an eighth of it is unacknowledged, or another request like this
- * one would not have, or this one did not have, its share.
+ * word is older than env->stale), more than half of the capacity is used, an
+ * eighth of it or half of the share is unacknowledged, or the key was limited
+ * by its share.
  *
  * GATE_LIMIT_*.
  */

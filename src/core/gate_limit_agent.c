@@ -82,7 +82,7 @@ gate_limit_mark(gate_limit_table_t *t, uint64_t slot, int flush)
 uint64_t
 gate_limit_marked(gate_limit_table_t *t)
 {
-    uint64_t   slot, i, n, *dirty, *flush;
+    uint64_t  n, slot, word, *dirty, *flush;
 
     dirty = gate_limit_bits(t, t->marks[GATE_LIMIT_DIRTY]);
     flush = gate_limit_bits(t, t->marks[GATE_LIMIT_FLUSH]);
@@ -90,11 +90,11 @@ gate_limit_marked(gate_limit_table_t *t)
 
     for (slot = gate_limit_next_any(t, 0);
          slot < t->slots;
-         slot = gate_limit_next_any(t, (i + 1) * 64))
+         slot = gate_limit_next_any(t, (slot / 64 + 1) * 64))
     {
-        i = slot / 64;
-        n += (unsigned) __builtin_popcountll(gate_limit_load(&dirty[i])
-                                             | gate_limit_load(&flush[i]));
+        word = gate_limit_load(&dirty[slot / 64])
+               | gate_limit_load(&flush[slot / 64]);
+        n += (unsigned) __builtin_popcountll(word);
     }
 
     return n;
@@ -320,7 +320,7 @@ gate_limit_weight(gate_limit_table_t *t, uint64_t slot, int64_t now)
     gate_rate_t         rate;
     gate_limit_slot_t  *s;
 
-    s = &t->slot[slot];
+    s = gate_limit_at(t, slot);
     word = gate_limit_load(&s->word);
 
     if (word == 0 || gate_limit_is_new(word)
@@ -432,7 +432,7 @@ gate_limit_freeze(gate_limit_table_t *t, uint64_t slot, gate_limit_debt_t *d)
 
     GATE_LIMIT_POINT("unmarked");
 
-    s = &t->slot[slot];
+    s = gate_limit_at(t, slot);
 
     do {
         d->tat = gate_limit_load(&s->tat);
@@ -469,7 +469,7 @@ gate_limit_acked(gate_limit_table_t *t, const gate_limit_debt_t *d,
         return;
     }
 
-    s = &t->slot[d->slot];
+    s = gate_limit_at(t, d->slot);
 
     do {
         word = gate_limit_load(&s->word);
@@ -556,7 +556,7 @@ gate_limit_settle_slot(gate_limit_table_t *t, const gate_limit_env_t *env,
     gate_rate_t         rate;
     gate_limit_slot_t  *s;
 
-    s = &t->slot[slot];
+    s = gate_limit_at(t, slot);
 
     do {
         word = gate_limit_load(&s->word);
@@ -598,7 +598,7 @@ gate_limit_sweep(gate_limit_table_t *t, int64_t now, uint64_t *at,
     end = most < t->slots - slot ? slot + most : t->slots;
 
     for ( /* void */ ; slot < end; slot++) {
-        s = &t->slot[slot];
+        s = gate_limit_at(t, slot);
         word = gate_limit_load(&s->word);
 
         if (word == 0 || gate_limit_is_new(word)
@@ -638,7 +638,7 @@ gate_limit_copy(gate_limit_table_t *to, gate_limit_table_t *from, int64_t now)
     left_out = 0;
 
     for (i = 0; i < from->slots; i++) {
-        s = &from->slot[i];
+        s = gate_limit_at(from, i);
         word = s->word;
 
         if (word != 0 && !gate_limit_is_new(word)

@@ -30,6 +30,8 @@
 #define GATE_LIMIT_RAW        ((UINT64_C(1) << GATE_LIMIT_CLS) - 1)
 #define GATE_LIMIT_BIAS       (INT64_C(1) << 25)
 
+#define GATE_LIMIT_PAGE       4096
+#define GATE_LIMIT_GROUP      16       /* buckets */
 #define GATE_LIMIT_PROBES     (GATE_LIMIT_BUCKET * GATE_LIMIT_WAYS)
 
 /* marks: slots with something unsent, and of them those in a hurry */
@@ -47,26 +49,35 @@
 
 
 struct gate_limit_table_s {
-    uint64_t           magic;
-    uint64_t           size;           /* bytes, all of it */
-    uint64_t           slots;
-    uint64_t           buckets;
+    uint64_t     magic;
+    uint64_t     size;                 /* bytes, all of it */
+    uint64_t     slots;
+    uint64_t     groups;
 
-    /* offsets: a bit a slot, and above them a bit for each word of those */
-    uint64_t           marks[GATE_LIMIT_MARKS];
-    uint64_t           sums[GATE_LIMIT_MARKS];
+    /* offsets: slots, from a page's beginning on */
+    uint64_t     first;
+
+    /* a bit a slot, and above them a bit for each word of those */
+    uint64_t     marks[GATE_LIMIT_MARKS];
+    uint64_t     sums[GATE_LIMIT_MARKS];
 
     /* the agent's: where it went on looking for marks */
-    uint64_t           at[GATE_LIMIT_MARKS];
+    uint64_t     at[GATE_LIMIT_MARKS];
 
-    uint64_t           unused[22];
+    uint64_t     unused[5];
 
-    gate_rate_t        classes[GATE_LIMIT_CLASSES];
-    gate_limit_slot_t  slot[];
+    gate_rate_t  classes[GATE_LIMIT_CLASSES];
 };
 
 
 #define gate_limit_words(n)  (((n) + 63) / 64)
+
+#define gate_limit_slot_at(t, offset)                                         \
+    ((gate_limit_slot_t *) (void *) ((unsigned char *) (t) + (t)->first       \
+                                     + (offset)))
+
+#define gate_limit_at(t, n)                                                   \
+    (gate_limit_slot_at(t, (uint64_t) (n) * sizeof(gate_limit_slot_t)))
 
 #define gate_limit_bits(t, offset)                                            \
     ((uint64_t *) (void *) ((unsigned char *) (t) + (offset)))
@@ -79,6 +90,10 @@ struct gate_limit_table_s {
 #define gate_limit_cls_of(word)     ((uint8_t) ((word) >> GATE_LIMIT_CLS))
 #define gate_limit_unsent_of(word)                                            \
     ((int64_t) ((word) & GATE_LIMIT_RAW) - GATE_LIMIT_BIAS)
+
+/* of the way of a request, where each call costs a tenth of all */
+
+#define gate_limit_inline  static inline __attribute__((always_inline))
 
 /* what somebody else may change meanwhile */
 
@@ -174,7 +189,7 @@ gate_limit_word(uint64_t tag, unsigned nodes, unsigned cls, int64_t unsent)
 }
 
 
-/* Whether the word is one of that key's, in whatever state. */
+/* Whether the slot with that word is that key's, in whatever state. */
 
 static inline int
 gate_limit_is(const gate_limit_slot_t *s, uint64_t word, uint64_t hash)
@@ -187,7 +202,7 @@ gate_limit_is(const gate_limit_slot_t *s, uint64_t word, uint64_t hash)
 static inline uint64_t
 gate_limit_number(gate_limit_table_t *t, const gate_limit_slot_t *s)
 {
-    return (uint64_t) (s - t->slot);
+    return (uint64_t) (s - gate_limit_at(t, 0));
 }
 
 
@@ -199,7 +214,7 @@ gate_limit_number(gate_limit_table_t *t, const gate_limit_slot_t *s)
 static inline unsigned
 gate_limit_spenders(const gate_limit_env_t *env, uint64_t word, int64_t fleet)
 {
-    return fleet < env->now - env->stale ? 0 : gate_limit_nodes_of(word);
+    return fleet < env->asof - env->stale ? 0 : gate_limit_nodes_of(word);
 }
 
 
@@ -246,9 +261,8 @@ gate_limit_marked_as(gate_limit_table_t *t, unsigned kind, uint64_t slot)
 #pragma GCC visibility push(hidden)
 
 
-/* The rest of a lookup: the buckets of keys that found the others full. */
-gate_limit_slot_t *gate_limit_find_more(gate_limit_table_t *t,
-    uint64_t hash);
+/* The slot of a key, in whatever state, or NULL. */
+gate_limit_slot_t *gate_limit_find(gate_limit_table_t *t, uint64_t hash);
 
 /*
  * A slot for a key that has none, as it was taken: new.  NULL where there is
@@ -282,88 +296,18 @@ int64_t gate_limit_convert(gate_limit_table_t *t, unsigned from, unsigned to,
 #pragma GCC visibility pop
 
 
-/* where a bucket is that a hash of 32 bits says, of n: no division */
-
-#define gate_limit_reduce(h, n)  ((((h) & 0xffffffff) * (n)) >> 32)
-
 /*
- * Places are of all the hash's bits, or of others than the tag is of: the
- * tags of a bucket's slots have to differ.
+ * Where a key may be: the home lines of its first two buckets, as offsets of
+ * slots[0].  They are in one page of memory, so that looking in both costs
+ * one miss of the processor's table of pages; the other lines of a bucket are
+ * at the offset ^ 64, ^ 128 and ^ 192.  No division: the lower 32 bits of the
+ * hash are a fraction of the table.
  */
 
-#define gate_limit_way0(t, hash)                                              \
-    gate_limit_reduce(hash, (t)->buckets)
+#define gate_limit_line(t, hash)                                              \
+    ((((hash) & 0xffffffff) * (t)->groups >> 20) & ~(uint64_t) 63)
 
-#define gate_limit_mix(hash, m)  (((hash) * UINT64_C(m)) >> 32)
-
-
-static inline uint64_t
-gate_limit_way1(const gate_limit_table_t *t, uint64_t hash, uint64_t way0)
-{
-    uint64_t  n;
-
-    /* never the same one */
-
-    n = way0 + 1 + gate_limit_reduce(gate_limit_mix(hash, 0x9e3779b97f4a7c15),
-                                     t->buckets - 1);
-
-    return n < t->buckets ? n : n - t->buckets;
-}
-
-
-#define gate_limit_home(hash)                                                 \
-    ((unsigned) ((hash) >> 32) & (GATE_LIMIT_BUCKET / 2 - 1))
-
-#define gate_limit_hit(s, h)                                                  \
-    ((s)->hash == (h)                                                         \
-     && (gate_limit_load(&(s)->word) ^ (h)) >> GATE_LIMIT_TAG == 0)
-
-
-/*
- * The slot of a key, in whatever state, or NULL.  In the order of lookup:
- * the first line of the one bucket, the first line of the other, and so on;
- * most keys are found in the first two.
- */
-
-static inline gate_limit_slot_t *
-gate_limit_find(gate_limit_table_t *t, uint64_t hash)
-{
-    unsigned            i, line;
-    uint64_t            way;
-    gate_limit_slot_t  *a, *b;
-
-    way = gate_limit_way0(t, hash);
-    a = &t->slot[way * GATE_LIMIT_BUCKET];
-    b = &t->slot[gate_limit_way1(t, hash, way) * GATE_LIMIT_BUCKET];
-
-    line = gate_limit_home(hash) * 2;
-
-    __builtin_prefetch(&a[line], 1);
-    __builtin_prefetch(&b[line], 1);
-
-    for (i = 0; i < GATE_LIMIT_BUCKET / 2; i++) {
-
-        if (gate_limit_hit(&a[line], hash)) {
-            return &a[line];
-        }
-
-        if (gate_limit_hit(&a[line + 1], hash)) {
-            return &a[line + 1];
-        }
-
-        if (gate_limit_hit(&b[line], hash)) {
-            return &b[line];
-        }
-
-        if (gate_limit_hit(&b[line + 1], hash)) {
-            return &b[line + 1];
-        }
-
-        line = (line + 2) % GATE_LIMIT_BUCKET;
-    }
-
-    return gate_limit_find_more(t, hash);
-}
-
+#define gate_limit_other(line, hash)                                          \
+    ((line) ^ (((hash) >> 24 & 0xe00) | 0x100))
 
 #endif /* _GATE_LIMIT_SLOT_H_INCLUDED_ */

@@ -5,15 +5,17 @@
 
 
 _Static_assert(sizeof(gate_limit_slot_t) == 32, "two slots a cache line");
-_Static_assert(offsetof(gate_limit_table_t, slot) % 64 == 0, "alignment");
+_Static_assert(sizeof(gate_limit_table_t) % 64 == 0, "alignment");
+_Static_assert(GATE_LIMIT_GROUP * GATE_LIMIT_BUCKET
+               * sizeof(gate_limit_slot_t) == GATE_LIMIT_PAGE, "a page");
 
 
-/* where a key may be: its buckets, and the line of a bucket to begin with */
+/* the home lines of all of a key's buckets, as offsets */
 
 typedef struct {
-    gate_limit_slot_t  *bucket[GATE_LIMIT_WAYS];
-    unsigned            home;
-} gate_limit_place_t;
+    gate_limit_table_t  *table;
+    uint64_t             line[GATE_LIMIT_WAYS];
+} gate_limit_ways_t;
 
 
 /* a slot that may be taken for a new key, as it was seen */
@@ -26,11 +28,11 @@ typedef struct {
 } gate_limit_seen_t;
 
 
-static uint64_t gate_limit_buckets(uint64_t keys);
-static uint64_t gate_limit_total(uint64_t buckets);
-static void gate_limit_place(gate_limit_table_t *t, uint64_t hash,
-    gate_limit_place_t *place);
-static int gate_limit_choose(const gate_limit_place_t *place, int64_t now,
+static uint64_t gate_limit_groups(uint64_t keys);
+static uint64_t gate_limit_total(uint64_t groups);
+static void gate_limit_ways(gate_limit_table_t *t, uint64_t hash,
+    gate_limit_ways_t *ways);
+static int gate_limit_choose(const gate_limit_ways_t *ways, int64_t now,
     gate_limit_seen_t *seen);
 static void gate_limit_look(gate_limit_slot_t *s, int64_t now,
     gate_limit_seen_t *seen, int *kind);
@@ -38,37 +40,35 @@ static int gate_limit_claim(const gate_limit_seen_t *seen, int64_t now,
     const gate_limit_take_t *take);
 
 
-#define gate_limit_way2(t, hash)                                              \
-    gate_limit_reduce(gate_limit_mix(hash, 0xc2b2ae3d27d4eb4f), (t)->buckets)
-
-#define gate_limit_way3(t, hash)                                              \
-    gate_limit_reduce(gate_limit_mix(hash, 0x165667b19e3779f9), (t)->buckets)
-
-
-/* The n-th slot in the order of lookup. */
+/*
+ * The n-th slot in the order of lookup: the home lines of the first two
+ * buckets, the lines after those, and so on; then of the other two.
+ */
 
 static inline gate_limit_slot_t *
-gate_limit_probe(const gate_limit_place_t *place, unsigned n)
+gate_limit_probe(const gate_limit_ways_t *ways, unsigned n)
 {
-    unsigned  way, line;
+    uint64_t  line;
 
-    way = n / (2 * GATE_LIMIT_BUCKET) * 2 + n / 2 % 2;
-    line = (n / 4 + place->home) % (GATE_LIMIT_BUCKET / 2);
+    line = ways->line[n / (2 * GATE_LIMIT_BUCKET) * 2 + n / 2 % 2];
+    line ^= n / 4 % (GATE_LIMIT_BUCKET / 2) * 64;
 
-    return &place->bucket[way][line * 2 + n % 2];
+    return gate_limit_slot_at(ways->table, line) + n % 2;
 }
 
 
 size_t
 gate_limit_size(uint64_t keys)
 {
-    return gate_limit_total(gate_limit_buckets(keys));
+    return gate_limit_total(gate_limit_groups(keys));
 }
 
 
 static uint64_t
-gate_limit_buckets(uint64_t keys)
+gate_limit_groups(uint64_t keys)
 {
+    uint64_t  bytes;
+
     if (keys < GATE_LIMIT_KEYS_MIN) {
         keys = GATE_LIMIT_KEYS_MIN;
 
@@ -76,23 +76,23 @@ gate_limit_buckets(uint64_t keys)
         keys = GATE_LIMIT_KEYS_MAX;
     }
 
-    /* a bucket, its slots' marks, and their part of the summaries */
+    /* a group with its slots' marks, and their part of the summaries */
 
-    return keys * 48
-           / (GATE_LIMIT_BUCKET * sizeof(gate_limit_slot_t)
-              + GATE_LIMIT_BUCKET * GATE_LIMIT_MARKS / 8 + 1);
+    bytes = GATE_LIMIT_PAGE
+            + GATE_LIMIT_GROUP * GATE_LIMIT_BUCKET / 8 * GATE_LIMIT_MARKS + 1;
+
+    return (keys * 48 + bytes - 1) / bytes;
 }
 
 
 static uint64_t
-gate_limit_total(uint64_t buckets)
+gate_limit_total(uint64_t groups)
 {
-    uint64_t  slots, words;
+    uint64_t  words;
 
-    slots = buckets * GATE_LIMIT_BUCKET;
-    words = gate_limit_words(slots);
+    words = gate_limit_words(groups * GATE_LIMIT_GROUP * GATE_LIMIT_BUCKET);
 
-    return sizeof(gate_limit_table_t) + slots * sizeof(gate_limit_slot_t)
+    return sizeof(gate_limit_table_t) + (groups + 1) * GATE_LIMIT_PAGE
            + (words + gate_limit_words(words)) * 8 * GATE_LIMIT_MARKS;
 }
 
@@ -110,12 +110,18 @@ gate_limit_init(void *mem, uint64_t keys)
 
     t = mem;
 
-    t->buckets = gate_limit_buckets(keys);
-    t->slots = t->buckets * GATE_LIMIT_BUCKET;
-    t->size = gate_limit_total(t->buckets);
+    t->groups = gate_limit_groups(keys);
+    t->slots = t->groups * GATE_LIMIT_GROUP * GATE_LIMIT_BUCKET;
+    t->size = gate_limit_total(t->groups);
 
-    offset = sizeof(gate_limit_table_t)
-             + t->slots * sizeof(gate_limit_slot_t);
+    /* where it is mapped at another address it is slower, no more */
+
+    offset = sizeof(gate_limit_table_t);
+    t->first = offset + (GATE_LIMIT_PAGE - ((uintptr_t) mem + offset)
+                                           % GATE_LIMIT_PAGE)
+                        % GATE_LIMIT_PAGE;
+
+    offset = t->first + t->groups * GATE_LIMIT_PAGE;
     words = gate_limit_words(t->slots);
 
     for (i = 0; i < GATE_LIMIT_MARKS; i++) {
@@ -141,8 +147,8 @@ gate_limit_open(void *mem, size_t size)
     if (size < sizeof(gate_limit_table_t)
         || gate_limit_load(&t->magic) != GATE_LIMIT_MAGIC
         || t->size > size
-        || t->slots != t->buckets * GATE_LIMIT_BUCKET
-        || t->size != gate_limit_total(t->buckets))
+        || t->slots != t->groups * GATE_LIMIT_GROUP * GATE_LIMIT_BUCKET
+        || t->size != gate_limit_total(t->groups))
     {
         return NULL;
     }
@@ -161,7 +167,7 @@ gate_limit_slots(gate_limit_table_t *t)
 gate_limit_slot_t *
 gate_limit_slot(gate_limit_table_t *t, uint64_t number)
 {
-    return number < t->slots ? &t->slot[number] : NULL;
+    return number < t->slots ? gate_limit_at(t, number) : NULL;
 }
 
 
@@ -238,24 +244,30 @@ gate_limit_convert(gate_limit_table_t *t, unsigned from, unsigned to,
 
 
 gate_limit_slot_t *
-gate_limit_find_more(gate_limit_table_t *t, uint64_t hash)
+gate_limit_find(gate_limit_table_t *t, uint64_t hash)
 {
-    unsigned             i;
-    gate_limit_slot_t   *s;
-    gate_limit_place_t   place;
+    int                 unused;
+    unsigned            i;
+    uint64_t            word;
+    gate_limit_slot_t  *s;
+    gate_limit_ways_t   ways;
 
-    gate_limit_place(t, hash, &place);
+    gate_limit_ways(t, hash, &ways);
+    unused = 0;
 
-    for (i = 0; i < GATE_LIMIT_PROBES / 2; i++) {
-        if (gate_limit_load(&gate_limit_probe(&place, i)->word) == 0) {
-            return NULL;
+    for (i = 0; i < GATE_LIMIT_PROBES; i++) {
+
+        /* then nobody has had to go to the others */
+
+        if (i == 2 * GATE_LIMIT_BUCKET && unused) {
+            break;
         }
-    }
 
-    for ( /* void */ ; i < GATE_LIMIT_PROBES; i++) {
-        s = gate_limit_probe(&place, i);
+        s = gate_limit_probe(&ways, i);
+        word = gate_limit_load(&s->word);
+        unused |= word == 0;
 
-        if (gate_limit_is(s, gate_limit_load(&s->word), hash)) {
+        if (gate_limit_is(s, word, hash)) {
             return s;
         }
     }
@@ -265,22 +277,19 @@ gate_limit_find_more(gate_limit_table_t *t, uint64_t hash)
 
 
 static void
-gate_limit_place(gate_limit_table_t *t, uint64_t hash,
-    gate_limit_place_t *place)
+gate_limit_ways(gate_limit_table_t *t, uint64_t hash, gate_limit_ways_t *ways)
 {
-    unsigned  i;
-    uint64_t  way[GATE_LIMIT_WAYS];
+    uint64_t  mixed;
 
-    way[0] = gate_limit_way0(t, hash);
-    way[1] = gate_limit_way1(t, hash, way[0]);
-    way[2] = gate_limit_way2(t, hash);
-    way[3] = gate_limit_way3(t, hash);
+    /* all bits count here: keys of one page go to different ones */
 
-    for (i = 0; i < GATE_LIMIT_WAYS; i++) {
-        place->bucket[i] = &t->slot[way[i] * GATE_LIMIT_BUCKET];
-    }
+    mixed = hash * UINT64_C(0x9e3779b97f4a7c15);
 
-    place->home = gate_limit_home(hash);
+    ways->table = t;
+    ways->line[0] = gate_limit_line(t, hash);
+    ways->line[1] = gate_limit_other(ways->line[0], hash);
+    ways->line[2] = gate_limit_line(t, mixed >> 32);
+    ways->line[3] = gate_limit_line(t, mixed ^ mixed >> 29);
 }
 
 
@@ -302,7 +311,7 @@ enum {
  */
 
 static int
-gate_limit_choose(const gate_limit_place_t *place, int64_t now,
+gate_limit_choose(const gate_limit_ways_t *ways, int64_t now,
     gate_limit_seen_t *seen)
 {
     int                kind, best[2];
@@ -320,7 +329,7 @@ gate_limit_choose(const gate_limit_place_t *place, int64_t now,
         for (i = 0; i < 2 * GATE_LIMIT_BUCKET; i++) {
             way = i / 2 % 2;
 
-            gate_limit_look(gate_limit_probe(place, n + i), now, &s, &kind);
+            gate_limit_look(gate_limit_probe(ways, n + i), now, &s, &kind);
 
             if (kind == GATE_LIMIT_UNSENT
                 && (unsent.slot == NULL || s.tat < unsent.tat))
@@ -429,12 +438,12 @@ gate_limit_enter(gate_limit_table_t *t, int64_t now, gate_limit_take_t *take)
     int                  kind, had;
     gate_limit_slot_t   *s;
     gate_limit_seen_t    seen;
-    gate_limit_place_t   place;
+    gate_limit_ways_t    ways;
 
-    gate_limit_place(t, take->hash, &place);
+    gate_limit_ways(t, take->hash, &ways);
 
     for ( ;; ) {
-        kind = gate_limit_choose(&place, now, &seen);
+        kind = gate_limit_choose(&ways, now, &seen);
 
         if (kind == GATE_LIMIT_DEBTOR) {
             return NULL;
@@ -461,12 +470,12 @@ gate_limit_enter(gate_limit_table_t *t, int64_t now, gate_limit_take_t *take)
 int
 gate_limit_room(gate_limit_table_t *t, int64_t now, uint64_t hash)
 {
-    gate_limit_seen_t   seen;
-    gate_limit_place_t  place;
+    gate_limit_seen_t  seen;
+    gate_limit_ways_t  ways;
 
-    gate_limit_place(t, hash, &place);
+    gate_limit_ways(t, hash, &ways);
 
-    return gate_limit_choose(&place, now, &seen) != GATE_LIMIT_DEBTOR;
+    return gate_limit_choose(&ways, now, &seen) != GATE_LIMIT_DEBTOR;
 }
 
 
@@ -479,15 +488,15 @@ gate_limit_alone(gate_limit_table_t *t, gate_limit_slot_t *s, int64_t tat,
     unsigned             i;
     uint64_t             other;
     gate_limit_slot_t   *q;
-    gate_limit_place_t   place;
+    gate_limit_ways_t    ways;
 
-    gate_limit_place(t, hash, &place);
+    gate_limit_ways(t, hash, &ways);
     gate_limit_fence();
 
     before = 1;
 
     for (i = 0; i < GATE_LIMIT_PROBES; i++) {
-        q = gate_limit_probe(&place, i);
+        q = gate_limit_probe(&ways, i);
 
         if (q == s) {
             before = 0;

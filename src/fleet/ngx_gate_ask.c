@@ -723,7 +723,7 @@ static void
 ngx_gate_ask_settle(ngx_gate_ask_t *ask, ngx_int_t rc)
 {
     int64_t                unsent;
-    ngx_uint_t             i;
+    ngx_uint_t             i, counted;
     gate_limit_env_t       env;
     gate_limit_take_t      take;
     ngx_gate_ask_limit_t  *l;
@@ -731,7 +731,11 @@ ngx_gate_ask_settle(ngx_gate_ask_t *ask, ngx_int_t rc)
     for (i = 0; i < ask->n; i++) {
         l = &ask->limits[i];
 
-        if (rc == NGX_GATE_ASK_UNKNOWN && ask->admitted) {
+        /* what was admitted uncounted is not to be taken out either */
+
+        counted = ask->admitted && l->take.charged;
+
+        if (rc == NGX_GATE_ASK_UNKNOWN && counted) {
             ngx_gate_ask_unknown(l);
         }
 
@@ -741,7 +745,11 @@ ngx_gate_ask_settle(ngx_gate_ask_t *ask, ngx_int_t rc)
 
         /* whatever was decided here, Redis's word is to be the only one */
 
-        unsent = (rc == NGX_OK && ask->decided) ? -l->take.cost : 0;
+        unsent = 0;
+
+        if (rc == NGX_OK && ask->decided && (counted || !ask->admitted)) {
+            unsent = -l->take.cost;
+        }
 
         /* the way of the answer is nobody's debt */
 

@@ -63,7 +63,8 @@ ngx_gate_ask_t *ngx_gate_ask(ngx_gate_ask_limit_t *limits, ngx_uint_t n,
 /*
  * After NGX_DECLINED: what was decided here, so that it is not counted twice
  * when the answer comes late.  limits: as given to the handler, with what
- * gate_limit_take() made of them where they were admitted.
+ * gate_limit_take() made of them where they were admitted ("charged" is 0 of
+ * those that were, without being counted).  To be called by the handler.
  */
 void ngx_gate_ask_decided(ngx_gate_ask_t *ask, ngx_uint_t admitted);
 

@@ -745,6 +745,11 @@ ngx_http_gate_limit_told(ngx_http_gate_ctx_t *ctx, ngx_int_t rc,
 
         if (ngx_http_gate_quota_is(q, EXACT)) {
             q->flags |= NGX_HTTP_GATE_QUOTA_ALONE;
+
+            if (!ngx_http_gate_quota_is(q, TAKEN)) {
+                q->take.charged = 0;
+            }
+
             limits[n++].take = q->take;
         }
     }

@@ -435,10 +435,12 @@ ngx_gate_limit_env(ngx_gate_limit_conf_t *lc, gate_limit_env_t *env)
     env->away = 0;
     env->nodes = ngx_gate_peek(&lc->sh->nodes);
     env->stale = (int64_t) NGX_GATE_LIMIT_STALE_MSEC * 1000000;
+    env->asof = env->now;
 
     if (env->shared && !ngx_gate_load(&lc->sh->online)) {
         env->away = (lc->loss == NGX_GATE_LOSS_SHARE) ? GATE_LIMIT_AWAY_SHARE
                                                       : GATE_LIMIT_AWAY_LOCAL;
+        env->asof = (int64_t) ngx_gate_peek(&lc->sh->lost_msec) * 1000000;
     }
 }
 

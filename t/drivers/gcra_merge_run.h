@@ -245,8 +245,8 @@ merge_env(const merge_node_t *node, gate_limit_env_t *env)
     env->shared = 1;
     env->away = node->online ? 0 : GATE_LIMIT_AWAY_SHARE;
     env->nodes = merge.conf->nodes;
-    env->stale = MERGE_STALE
-                 + (node->online ? 0 : merge.now - node->lost_at);
+    env->stale = MERGE_STALE;
+    env->asof = env->now - (node->online ? 0 : merge.now - node->lost_at);
 }
 
 

@@ -1,0 +1,506 @@
+
+/*
+ * What one decision costs: the SipHash of a key of 32 bytes, the lookup, the
+ * arithmetic and the compare-and-swap, as a request pays for it, without the
+ * reading of the clock.
+ *
+ *     cc -std=c11 -D_GNU_SOURCE -O2 -Isrc -o limit-table t/bench/limit-table.c
+ *     ./limit-table
+ *
+ * Keys come in random order from 1 thousand to 1 million that are all in one
+ * table for a million, and each key is made right before it is used, as a
+ * request's is: what is cold is the table, not the key.
+ *
+ *     alone        one decision between two readings of the processor's
+ *                  counter with nothing else under way, less what the same
+ *                  readings cost around nothing; median and 99th percentile
+ *     in a row     the mean of many, where one may begin while another one
+ *                  waits for its slot
+ *
+ * The same with a load between them that fits into no cache, as other requests
+ * would be: "cold".  Instructions are counted by the processor, or where that
+ * is not allowed by callgrind.  The exit code is 1 where the median is above
+ * 150 ns with up to 100 thousand keys, or a million keys do not fit into 48
+ * MiB.
+ */
+
+
+#include "core/gate_siphash.c"
+#include "core/gate_limit_table.c"
+#include "core/gate_limit_agent.c"
+#include "core/gate_limit.c"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sys/mman.h>
+
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
+
+#ifdef __linux__
+#include <linux/perf_event.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#endif
+
+
+#define KEYS     1000000
+#define SAMPLES  400000
+#define ROW      4000000
+#define BATCH    64
+
+#define MEDIAN   150.0                 /* ns */
+#define BYTES    (48.0 * 1024 * 1024)
+
+
+enum {
+    MODE_ALONE,                        /* sync=off */
+    MODE_LONE,                         /* a fleet, nobody else spends */
+    MODE_SHARED,                       /* a fleet, two nodes spend */
+    MODES
+};
+
+
+static const char  *modes[MODES] = { "one node", "fleet, lone", "fleet, two" };
+
+static const uint64_t  seed[2] = {
+    UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)
+};
+
+static gate_limit_table_t  *table;
+static gate_limit_env_t     env;
+static gate_rate_t          rate = { 100000, 1000000 };  /* nobody is limited */
+static uint8_t              cls;
+static uint64_t             random_state = 88172645463325252;
+static double               tick;      /* ns */
+
+
+static uint64_t
+random_next(void)
+{
+    random_state ^= random_state >> 12;
+    random_state ^= random_state << 25;
+    random_state ^= random_state >> 27;
+
+    return random_state * UINT64_C(2685821657736338717);
+}
+
+
+static double
+nsec(void)
+{
+    struct timespec  ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (double) ts.tv_sec * 1e9 + (double) ts.tv_nsec;
+}
+
+
+static inline uint64_t
+counter(void)
+{
+#if defined(__x86_64__)
+
+    uint64_t  n;
+
+    _mm_lfence();
+    n = __rdtsc();
+    _mm_lfence();
+
+    return n;
+
+#elif defined(__aarch64__)
+
+    uint64_t  n;
+
+    __asm__ volatile ("isb; mrs %0, cntvct_el0; isb" : "=r" (n) :: "memory");
+
+    return n;
+
+#else
+
+    return (uint64_t) nsec();
+
+#endif
+}
+
+
+static void
+calibrate(void)
+{
+    double    from;
+    uint64_t  n;
+
+    from = nsec();
+    n = counter();
+
+    while (nsec() - from < 50e6) { /* void */ }
+
+    tick = (nsec() - from) / (double) (counter() - n);
+}
+
+
+/* The n-th key, 32 bytes. */
+
+static inline void
+key_of(uint64_t n, uint64_t key[4])
+{
+    n = (n + 1) * UINT64_C(0x9e3779b97f4a7c15);
+
+    key[0] = n;
+    key[1] = n ^ n >> 29;
+    key[2] = n * UINT64_C(0xbf58476d1ce4e5b9);
+    key[3] = n + 1;
+}
+
+
+__attribute__((noinline))
+static int
+decide(const uint64_t key[4])
+{
+    gate_limit_take_t  take;
+
+    take.hash = gate_siphash(seed, key, 32);
+    take.rate = rate;
+    take.cls = cls;
+    take.cost = 1;
+
+    return gate_limit_take(table, &env, &take);
+}
+
+
+static void
+prepare(int mode)
+{
+    size_t             i, size;
+    uint64_t           key[4];
+    gate_limit_take_t  take;
+
+    size = gate_limit_size(KEYS);
+
+    if (table == NULL) {
+        table = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+        if (table == MAP_FAILED) {
+            perror("mmap");
+            exit(1);
+        }
+    }
+
+    memset((void *) table, 0, size);
+    (void) gate_limit_init(table, KEYS);
+
+    cls = gate_limit_class(table, &rate);
+
+    env.now = INT64_C(1000000000000);
+    env.nodes = 2;
+    env.stale = INT64_C(3600) * 1000000000;
+    env.asof = env.now;
+    env.shared = mode != MODE_ALONE;
+    env.away = 0;
+
+    for (i = 0; i < KEYS; i++) {
+        key_of(i, key);
+
+        take.hash = gate_siphash(seed, key, 32);
+        take.rate = rate;
+        take.cls = cls;
+        take.cost = 1;
+
+        if (mode == MODE_ALONE) {
+            (void) gate_limit_take(table, &env, &take);
+
+        } else {
+            (void) gate_limit_set(table, &env, &take, 1000, (unsigned) mode,
+                                  1);
+        }
+    }
+}
+
+
+static int
+compare(const void *a, const void *b)
+{
+    uint64_t  x, y;
+
+    x = *(const uint64_t *) a;
+    y = *(const uint64_t *) b;
+
+    return x < y ? -1 : x > y;
+}
+
+
+static uint64_t  samples[SAMPLES];
+
+
+static double
+percentile(unsigned n, double p)
+{
+    return (double) samples[(size_t) (p * (n - 1))] * tick;
+}
+
+
+/* n decisions one by one; other: between them, something that fills caches */
+
+static void
+alone(uint64_t keys, unsigned n, unsigned char *other, double *median,
+    double *p99)
+{
+    unsigned  i, j, sum;
+    double    empty;
+    uint64_t  from, key[4];
+
+    for (i = 0; i < n; i++) {
+        from = counter();
+        samples[i] = counter() - from;
+    }
+
+    qsort(samples, n, sizeof(uint64_t), compare);
+    empty = percentile(n, 0.5);
+
+    sum = 0;
+
+    for (i = 0; i < n; i++) {
+        key_of(random_next() % keys, key);
+        env.now += 1000;
+
+        if (other != NULL) {
+            for (j = 0; j < 4096; j++) {
+                sum += other[(random_next() >> 38) & ~63u]++;
+            }
+        }
+
+        from = counter();
+        sum += (unsigned) decide(key);
+        samples[i] = counter() - from;
+    }
+
+    qsort(samples, n, sizeof(uint64_t), compare);
+
+    *median = percentile(n, 0.5) - empty;
+    *p99 = percentile(n, 0.99) - empty;
+
+    if (sum == 1) {
+        printf(" ");                   /* nobody leaves the loop out */
+    }
+}
+
+
+static double
+in_a_row(uint64_t keys)
+{
+    double    from, total;
+    unsigned  i, j;
+    uint64_t  key[BATCH][4];
+
+    total = 0;
+
+    for (i = 0; i < ROW; i += BATCH) {
+
+        for (j = 0; j < BATCH; j++) {
+            key_of(random_next() % keys, key[j]);
+        }
+
+        from = nsec();
+
+        for (j = 0; j < BATCH; j++) {
+            env.now += 1000;
+            (void) decide(key[j]);
+        }
+
+        total += nsec() - from;
+    }
+
+    return total / ROW;
+}
+
+
+/* instructions of so many decisions; -1: the processor does not say */
+
+static double
+instructions_counted(unsigned n)
+{
+#ifdef __linux__
+
+    int                     fd;
+    unsigned                i;
+    uint64_t                value, key[4];
+    struct perf_event_attr  attr;
+
+    memset(&attr, 0, sizeof(struct perf_event_attr));
+
+    attr.type = PERF_TYPE_HARDWARE;
+    attr.size = sizeof(struct perf_event_attr);
+    attr.config = PERF_COUNT_HW_INSTRUCTIONS;
+    attr.disabled = 1;
+    attr.exclude_kernel = 1;
+
+    fd = (int) syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+
+    if (fd < 0) {
+        return -1;
+    }
+
+    key_of(7, key);
+
+    ioctl(fd, PERF_EVENT_IOC_ENABLE, 0);
+
+    for (i = 0; i < n; i++) {
+        (void) decide(key);
+    }
+
+    ioctl(fd, PERF_EVENT_IOC_DISABLE, 0);
+
+    value = 0;
+    i = read(fd, &value, sizeof(value)) == (ssize_t) sizeof(value);
+    close(fd);
+
+    return i && value ? (double) value / n : -1;
+
+#else
+
+    (void) n;
+
+    return -1;
+
+#endif
+}
+
+
+/* The same by callgrind, of this program with "count MODE N". */
+
+static double
+instructions_simulated(const char *self, int mode, unsigned n)
+{
+    FILE    *f;
+    char     line[512], command[4352];
+    double   value;
+
+    snprintf(command, sizeof(command), "valgrind --tool=callgrind "
+             "--toggle-collect=decide --callgrind-out-file=/dev/null "
+             "'%s' count %d %u 2>&1", self, mode, n);
+
+    f = popen(command, "r");
+    value = -1;
+
+    while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+        if (strstr(line, "Collected : ") != NULL) {
+            value = atof(strstr(line, "Collected : ") + 12) / n;
+        }
+    }
+
+    if (f != NULL) {
+        pclose(f);
+    }
+
+    return value;
+}
+
+
+static int
+count(int mode, unsigned n)
+{
+    unsigned  i;
+    uint64_t  key[4];
+
+    prepare(mode);
+
+    for (i = 0; i < n; i++) {
+        key_of(random_next() % KEYS, key);
+        env.now += 1000;
+        (void) decide(key);
+    }
+
+    return 0;
+}
+
+
+static const uint64_t  steps[] = { 1000, 10000, 100000, KEYS };
+
+
+static int
+measure(const char *self, int mode)
+{
+    int             failed, quick;
+    double          median, p99, cold, cold99, count_of;
+    unsigned        i;
+    unsigned char  *other;
+
+    failed = 0;
+    quick = getenv("BENCH_QUICK") != NULL;
+
+    prepare(mode);
+
+    other = malloc((UINT64_C(1) << 26) + 64);
+
+    if (other == NULL) {
+        return 1;
+    }
+
+    memset(other, 1, (UINT64_C(1) << 26) + 64);
+
+    for (i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        alone(steps[i], SAMPLES, NULL, &median, &p99);
+        alone(steps[i], quick ? 500 : 4000, other, &cold, &cold99);
+
+        printf("  %-12s %8lu keys   alone %4.0f ns, p99 %4.0f   in a row"
+               " %4.0f   cold %4.0f, p99 %4.0f\n", modes[mode],
+               (unsigned long) steps[i], median, p99, in_a_row(steps[i]),
+               cold, cold99);
+
+        fflush(stdout);
+
+        failed |= steps[i] <= 100000 && median > MEDIAN;
+    }
+
+    free(other);
+
+    count_of = instructions_counted(1000000);
+
+    if (count_of < 0) {
+        count_of = instructions_simulated(self, mode, 20000);
+    }
+
+    if (count_of >= 0) {
+        printf("  %-12s %.0f instructions\n", modes[mode], count_of);
+    }
+
+    return failed;
+}
+
+
+int
+main(int argc, char **argv)
+{
+    int     i, failed;
+    char    self[4096];
+    double  bytes;
+
+    if (argc == 4 && strcmp(argv[1], "count") == 0) {
+        return count(atoi(argv[2]), (unsigned) atoi(argv[3]));
+    }
+
+    i = (int) readlink("/proc/self/exe", self, sizeof(self) - 1);
+    self[i < 0 ? 0 : i] = '\0';
+
+    calibrate();
+
+    bytes = (double) gate_limit_size(KEYS);
+    failed = bytes > BYTES;
+
+    printf("%d keys: %.0f bytes, %.2f MiB, %.2f a key\n\n", KEYS, bytes,
+           bytes / 1048576, bytes / KEYS);
+
+    for (i = 0; i < MODES; i++) {
+        failed |= measure(self, i);
+        printf("\n");
+    }
+
+    return failed;
+}
