@@ -24,6 +24,8 @@ my $http = <<"EOF";
     gate_maintenance_file %%DIR%%/closed switch=shop;
     map \$http_x_operator \$operator { default 0; yes 1; }
 
+    gate_limit_zone caller key=\$arg_caller rate=3r/h;
+
     upstream v1 { server @{[ $v1->addr ]}; }
     upstream v2 { server @{[ $v2->addr ]}; }
     upstream web {
@@ -40,6 +42,7 @@ my $http = <<"EOF";
         location / { proxy_pass http://web;
             proxy_next_upstream error timeout http_500; }
         location /shop/ { gate_maintenance shop; return 200 "open\\n"; }
+        location /limited { gate_limit zone=caller; proxy_pass http://v1; }
         location /gate { gate_status; }
         location /metrics { gate_metrics; }
         location /gate/api/ { gate_api token_file=%%DIR%%/token; }
@@ -98,6 +101,7 @@ sub traffic {
     $t->get('/') for 1 .. 20;
     $t->get('/', headers => { 'X-Arm' => 'always' }) for 1 .. 3;
     $t->get('/shop/') for 1 .. 4;
+    $t->get("/limited?caller=$_") for 'a', 'a', '', 'b';
     $v2->set('ok', status => 500);
     call(POST => 'canary/web/weight', '{"weight": 100}');
     $t->get('/') for 1 .. 5;
@@ -256,6 +260,7 @@ subtest 'the documentation has every name, and no other' => sub {
         my ($names, $labels) = split /\|/, $row;
         for my $name ($names =~ /`(nginx_gate_\w+)`/g) {
             next if $name =~ /^nginx_gate_(?:redis|fleet)_/;
+            next if $name =~ /^nginx_gate_limit_(?:online|sync|batch|override)/;
             $doc{$name}++;
             $label{$name} = join ',', sort $labels =~ /\w+/g;
         }

@@ -455,6 +455,79 @@ SKIP: {
     is("$? $out", '0 ', 'promtool has nothing to say');
 }
 
+# in a fleet
+
+{
+    my $f = Gate->new;
+    my $redis = $f->redis;
+    my $fg = Gate::Rollout->new($f);
+
+    $f->http(workers => 1, <<"EOF_CONF");
+    gate_redis redis://@{[ $redis->addr ]};
+    gate_limit_zone async key=\$arg_k rate=10r/h;
+    gate_limit_zone exact key=\$arg_k rate=10r/h sync=exact timeout=5s;
+    gate_limit_zone alone key=\$arg_k rate=10r/h sync=off on_redis_loss=deny;
+
+    server {
+        listen 127.0.0.1:%%PORT:http%%;
+        location = /async { gate_limit zone=async; empty_gif; }
+        location = /exact { gate_limit zone=exact; empty_gif; }
+        location = /alone { gate_limit zone=alone; empty_gif; }
+@{[ $fg->endpoints ]}
+    }
+EOF_CONF
+
+    $f->start;
+
+    wait_for { my $s = $fg->status->{limits};
+        $s->{async}{sync}{online} && $s->{exact}{sync}{online}
+    } what => 'zones that share';
+
+    $f->get('/async?k=a') for 1 .. 3;
+    $f->get('/alone?k=a') for 1 .. 3;
+
+    wait_for { $fg->status->{limits}{async}{sync}{unsent} == 0
+        && $fg->status->{limits}{async}{sync}{keys} } what => 'a batch';
+    wait_for { $f->get('/exact?k=' . rand);
+        $fg->status->{limits}{exact}{exact}{asked} } what => 'a question';
+
+    my $s = $fg->status->{limits};
+
+    is($s->{async}{sync}{mode}, '100ms', 'fleet: the default');
+    is($s->{async}{sync}{nodes}, 1, 'one node');
+    cmp_ok($s->{async}{sync}{age_ms}, '>=', 0, 'Redis acknowledged');
+    cmp_ok($s->{async}{sync}{batches}, '>=', 1, 'a batch');
+    is($s->{exact}{sync}{mode}, 'exact', 'exact');
+    is($s->{exact}{exact}{timeouts}, 0, 'no timeouts');
+    is_deeply($s->{alone}{sync}, { mode => 'off' }, 'alone');
+    is($s->{alone}{on_redis_loss}, 'deny', 'on_redis_loss');
+
+    my $m = $f->get('/gate-metrics')->body;
+
+    like($m, qr/^nginx_gate_limit_$_$/m, $_) for (
+        'online\{zone="async"\} 1', 'online\{zone="exact"\} 1',
+        'batches_total\{zone="async"\} [1-9]\d*',
+        'batch_keys_total\{zone="async"\} [1-9]\d*',
+        'batches_resent_total\{zone="async"\} 0',
+        'sync_age_seconds\{zone="async"\} \d+\.\d+',
+        'overrides\{zone="async"\} 0', 'keys\{zone="async",kind="unsent"\} 0',
+        'redis_asked_total\{zone="exact"\} [1-9]\d*',
+        'redis_timeouts_total\{zone="exact"\} 0',
+    );
+
+    unlike($m, qr/online\{zone="alone"\}/, 'who is alone is not part of it');
+
+  SKIP: {
+        skip_unless_cmd('promtool', 1);
+
+        my $file = $f->write_file('metrics', $m);
+        my $out = `promtool check metrics < $file 2>&1`;
+        is("$? $out", '0 ', 'promtool has nothing to say');
+    }
+
+    $f->done;
+}
+
 # the key is nowhere
 
 unlike($_->[1], qr/\Q$secret\E/, "the key is not in $_->[0]") for (

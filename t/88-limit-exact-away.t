@@ -19,14 +19,17 @@ my $r = $t->redis;
 my $p = $t->proxy($r->addr);
 
 my $HOUR = 3600;
-my $timeout = 150;              # ms
-my $late = 250;                 # ms, each way
-my $slow = 5 * Gate::scale();   # s: that nothing here takes
+my $slower = Gate::scale() > 1 ? 3 : 1;
+my $timeout = 150 * $slower;    # ms
+my $late = 250 * $slower;       # ms, each way
+my $slow = Gate::scale() > 1 ? 10 : 5;      # s: that nothing here takes
 
 my $zones = join "\n    ", map {
     "gate_limit_zone $_->[0] key=\$arg_key rate=1r/h burst=9 sync=exact "
     . "timeout=$_->[1];"
 } ['hasty', "${timeout}ms"], ['patient', "${slow}s"];
+
+$zones .= "\n    gate_limit_zone one key=\$arg_key rate=1r/h burst=0 sync=100ms;";
 
 my $fleet = $t->fleet(1, workers => 1, <<"EOF_CONF");
     gate_redis redis://@{[ $p->addr ]} timeout=@{[ 2 * $slow ]}s;
@@ -37,6 +40,11 @@ my $fleet = $t->fleet(1, workers => 1, <<"EOF_CONF");
         add_header X-Limit \$gate_limit_status always;
         location = /gate { gate_status; }
         location = /hasty { gate_limit zone=hasty; empty_gif; }
+        location = /mixed {
+            gate_limit zone=patient;
+            gate_limit zone=one;
+            empty_gif;
+        }
         location = /patient { gate_limit zone=patient; empty_gif; }
     }
 EOF_CONF
@@ -243,6 +251,19 @@ subtest 'clients that leave' => sub {
     is(join(' ', map { hours($name{$_}) } @keys), '1 2 3 4 5 6 7 8',
         'they were admitted');
     is(left(patient($keys[2])), 6, 'and the next answers fit as well');
+};
+
+subtest 'a limit that is spent while requests wait' => sub {
+    forget('patient');
+    my $key = key();
+    $p->delay($late);
+    my @conns = map { my $c = $node->conn;
+        $c->send('GET', "/mixed?key=$key"); $c } 1 .. 4;
+    is(join(' ', sort map { $_->recv->status } @conns), '200 429 429 429',
+        'one of four gets the last of it');
+    $p->pass;
+    settles(name('patient'), 1, 'what Redis gave the others it gets back');
+    is(left(patient($key)), 8, 'which the node knows');
 };
 
 subtest 'reload while requests wait' => sub {

@@ -636,8 +636,10 @@ ngx_gate_ask_reply(void *data, redisReply *reply)
 static ngx_int_t
 ngx_gate_ask_read(ngx_gate_ask_t *ask, redisReply *reply)
 {
-    size_t        i;
-    redisReply  **e;
+    size_t         i;
+    int64_t        most;
+    redisReply   **e;
+    gate_rate_t   *rate;
 
     if (reply == NULL) {
         return NGX_GATE_ASK_UNKNOWN;
@@ -664,9 +666,11 @@ ngx_gate_ask_read(ngx_gate_ask_t *ask, redisReply *reply)
 
     for (i = 0; i < ask->n; i++) {
         e = &reply->element[1 + i * NGX_GATE_ASK_REPLY];
+        rate = &ask->limits[i].take.rate;
+        most = rate->interval * rate->capacity * GATE_GCRA_CLAMP;
 
         ask->limits[i].take.v.limited = (e[0]->integer != 0);
-        ask->debts[i] = ngx_max(e[1]->integer, 0);
+        ask->debts[i] = ngx_min(ngx_max(e[1]->integer, 0), most);
         ask->nodes[i] = (unsigned) ngx_min(ngx_max(e[2]->integer, 1),
                                            GATE_LIMIT_NODES_MAX);
     }

@@ -487,7 +487,7 @@ ngx_gate_link_send(ngx_gate_link_t *link, ngx_uint_t argc, ngx_str_t *argv,
     rc = ngx_gate_link_append(link, command, (size_t) len);
 
     ngx_explicit_memzero(command, (size_t) len);
-    redisFreeCommand(command);
+    free(command);
 
     if (rc != NGX_OK) {
         return rc;

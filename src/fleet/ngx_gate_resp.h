@@ -49,9 +49,9 @@ typedef struct {
 
 
 /*
- * A command as it is sent, to be freed with redisFreeCommand(); arguments may
- * hold any byte.  Returns its length, or -1 when memory is short or there are
- * no arguments.
+ * A command as it is sent, to be freed with free(); arguments may hold any
+ * byte.  Returns its length, or -1 when memory is short, there are no arguments
+ * or one is of more than 256 MiB.
  */
 long long ngx_gate_resp_format(char **command, int argc, const char **argv,
     const size_t *lens);

@@ -17,7 +17,8 @@
  *   ngx_http_gate_rules.c         gate_breach
  *   ngx_http_gate_steps.c         gate_steps
  *   ngx_http_gate_sticky.c        gate_sticky
- *   ngx_http_gate_limit.c         gate_limit_zone, gate_limit
+ *   ngx_http_gate_limit_zone.c    gate_limit_zone
+ *   ngx_http_gate_limit.c         gate_limit
  *   ngx_http_gate_limiter.c       has this caller budget left?
  *   ngx_http_gate_tier.c          what variables make of its limit
  *   ngx_http_gate_quota.c         what it says of that to the client

@@ -22,8 +22,8 @@ static ngx_http_gate_aside ngx_int_t ngx_http_gate_fetch_variable(
     ngx_http_request_t *r, ngx_http_gate_fetch_t *fetch, ngx_str_t *value);
 static ngx_http_gate_aside ngx_int_t ngx_http_gate_fetch_header(
     ngx_http_request_t *r, ngx_http_gate_fetch_t *fetch, ngx_str_t *value);
-static ngx_inline ngx_uint_t ngx_http_gate_key_same(const u_char *a, const u_char *b,
-    size_t len);
+static ngx_inline ngx_uint_t ngx_http_gate_key_same(const u_char *a,
+    const u_char *b, size_t len);
 static ngx_http_gate_aside ngx_uint_t ngx_http_gate_key_is(ngx_str_t *name,
     ngx_str_t *header);
 

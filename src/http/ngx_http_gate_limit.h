@@ -130,10 +130,21 @@ struct ngx_http_gate_quota_s {
 #pragma GCC visibility push(hidden)
 
 
-/* ngx_http_gate_limit.c */
+/* ngx_http_gate_limit_zone.c */
 
 char *ngx_http_gate_limit_zone(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+
+
+/* ngx_http_gate_limit.c */
+
+/* The zone of that name, made when nobody named it before. */
+ngx_gate_limit_conf_t *ngx_http_gate_limit_get(ngx_conf_t *cf,
+    ngx_str_t *name);
+
+/* The number of that word in the list, or NGX_ERROR. */
+ngx_int_t ngx_http_gate_limit_word(ngx_str_t *value, const char **words);
+
 char *ngx_http_gate_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 void ngx_http_gate_limit_merge(ngx_http_gate_loc_conf_t *prev,
     ngx_http_gate_loc_conf_t *conf);

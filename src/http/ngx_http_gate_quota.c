@@ -95,7 +95,7 @@ ngx_int_t
 ngx_http_gate_limit_header_filter(ngx_http_request_t *r,
     ngx_http_gate_ctx_t *ctx)
 {
-    ngx_uint_t              i, ietf, legacy, refused;
+    ngx_uint_t              i, ietf, refused;
     ngx_http_gate_quota_t  *q;
 
     if (ctx->limited != NGX_HTTP_GATE_LIMIT_DONE) {
@@ -103,19 +103,17 @@ ngx_http_gate_limit_header_filter(ngx_http_request_t *r,
     }
 
     ietf = 0;
-    legacy = 0;
     refused = 0;
 
     for (i = 0; i < ctx->nquotas; i++) {
         q = &ctx->quotas[i];
 
         ietf |= ngx_http_gate_quota_told(q, IETF);
-        legacy |= ngx_http_gate_quota_told(q, LEGACY);
         refused |= (q->result == NGX_HTTP_GATE_LIMITED);
     }
 
     if ((ietf && ngx_http_gate_quota_ietf(r, ctx) != NGX_OK)
-        || (legacy && ngx_http_gate_quota_legacy(r, ctx) != NGX_OK)
+        || ngx_http_gate_quota_legacy(r, ctx) != NGX_OK
         || (refused && ngx_http_gate_quota_refused(r, ctx) != NGX_OK))
     {
         return NGX_ERROR;
@@ -198,6 +196,10 @@ ngx_http_gate_quota_legacy(ngx_http_request_t *r, ngx_http_gate_ctx_t *ctx)
         {
             least = q;
         }
+    }
+
+    if (least == NULL) {
+        return NGX_OK;
     }
 
     v = &least->take.v;

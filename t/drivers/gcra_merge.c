@@ -44,6 +44,9 @@ static const char  merge_usage[] =
     "  --loss-from N      Redis is away from that second on\n"
     "  --loss-for N       for so many\n"
     "  --forget           and comes back empty\n"
+    "  --change-at N      in that second the rate changes, within another\n"
+    "                     one for all nodes,\n"
+    "  --change-to RATE   to this one\n"
     "  --seed N           1\n"
     "\n"
     "--check simulates a few hundred fleets of all kinds instead: nothing may\n"
@@ -57,7 +60,8 @@ enum {
     OPT_NODES = 256, OPT_RATE, OPT_CAPACITY, OPT_OFFERED, OPT_PATTERN,
     OPT_BURST, OPT_COST, OPT_KEYS, OPT_ONE_NODE, OPT_SYNC, OPT_RTT, OPT_LOST,
     OPT_DRIFT, OPT_SECONDS, OPT_LOSS_FROM, OPT_LOSS_FOR, OPT_FORGET, OPT_SEED,
-    OPT_CHECK, OPT_RUNS
+    OPT_CHECK, OPT_RUNS, OPT_CHANGE_AT, OPT_CHANGE_TO,
+    OPT_HELP
 };
 
 static const struct option  merge_options[] = {
@@ -78,9 +82,12 @@ static const struct option  merge_options[] = {
     { "loss-from", 1, NULL, OPT_LOSS_FROM },
     { "loss-for",  1, NULL, OPT_LOSS_FOR },
     { "forget",    0, NULL, OPT_FORGET },
+    { "change-at", 1, NULL, OPT_CHANGE_AT },
+    { "change-to", 1, NULL, OPT_CHANGE_TO },
     { "seed",      1, NULL, OPT_SEED },
     { "check",     0, NULL, OPT_CHECK },
     { "runs",      1, NULL, OPT_RUNS },
+    { "help",      0, NULL, OPT_HELP },
     { NULL,        0, NULL, 0 }
 };
 
@@ -111,7 +118,7 @@ merge_defaults(merge_conf_t *conf)
 static void
 merge_die(const char *what, const char *value)
 {
-    fprintf(stderr, "gcra_merge: %s \"%s\"\n\n%s", what, value, merge_usage);
+    fprintf(stderr, "gcra_merge: %s \"%s\", see --help\n", what, value);
     exit(2);
 }
 
@@ -211,6 +218,10 @@ merge_option(merge_conf_t *conf, int opt, const char *name, const char *arg)
         conf->loss_for = (int64_t) (merge_number(name, arg, 0, 1e6) * 1e9);
         break;
 
+    case OPT_CHANGE_AT:
+        conf->change = (int64_t) (merge_number(name, arg, 0, 1e6) * 1e9);
+        break;
+
     case OPT_FORGET:
         conf->forget = 1;
         break;
@@ -229,17 +240,15 @@ merge_print(const merge_conf_t *conf, const merge_result_t *r)
 
     n = r->arrivals ? (double) r->arrivals : 1;
 
-    printf("budget           %.0f = %u x (%lld + %.6g/s x %.6g s)\n",
-           r->budget, conf->keys, (long long) conf->policy.rate.capacity,
-           1e9 / (double) conf->policy.rate.interval,
-           (double) conf->time / 1e9);
+    printf("budget           %.0f = %u x (%lld + %.6g)\n", r->budget,
+           conf->keys, (long long) conf->policy.rate.capacity,
+           merge_units(conf, 0));
     printf("admitted         %lld, error %+.2f %%\n",
            (long long) r->admitted,
            100 * ((double) r->admitted - r->budget) / r->budget);
 
     if (conf->time > MERGE_SEC) {
-        n = (double) conf->keys * (double) (conf->time - MERGE_SEC)
-            / (double) conf->policy.rate.interval;
+        n = (double) conf->keys * merge_units(conf, MERGE_SEC);
         printf("after a second   %lld, error %+.2f %%\n",
                (long long) r->admitted_1s,
                100 * ((double) r->admitted_1s - n) / n);
@@ -247,6 +256,12 @@ merge_print(const merge_conf_t *conf, const merge_result_t *r)
     }
 
     printf("one counter      %lld admitted\n", (long long) r->truth);
+
+    if (conf->change) {
+        printf("after the change %lld, one counter %lld\n",
+               (long long) r->admitted_change, (long long) r->truth_change);
+    }
+
     printf("overshoot        %.2f units, %.2f over any stretch of time\n",
            r->overshoot, r->window);
     printf("bound            %.2f by what was unacknowledged, %.2f derived\n",
@@ -286,7 +301,7 @@ merge_any(merge_conf_t *conf, unsigned kind, uint64_t seed)
 
     merge_defaults(conf);
 
-    merge.random = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    merge_random = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15);
     (void) merge_uniform();
 
     conf->seed = seed;
@@ -301,6 +316,7 @@ merge_any(merge_conf_t *conf, unsigned kind, uint64_t seed)
     (void) gate_rate_policy(counts[(int) (merge_uniform() * 6.99)], MERGE_SEC,
                             (int64_t) pow(200, merge_uniform()) - 1,
                             &conf->policy, NULL);
+    conf->other = conf->policy;
 
     if (merge_uniform() < 0.2) {
         conf->cost = 1 + (int64_t) (merge_uniform() * 3);
@@ -474,20 +490,37 @@ merge_check(unsigned runs, uint64_t seed)
 }
 
 
+static void
+merge_rate(const char *text, int64_t capacity, gate_policy_t *policy)
+{
+    int64_t      period;
+    uint64_t     count;
+    const char  *why;
+
+    if (gate_rate_parse((const unsigned char *) text, strlen(text), &count,
+                        &period, &why) != 0
+        || gate_rate_policy(count, period, capacity - 1, policy, &why) != 0)
+    {
+        fprintf(stderr, "gcra_merge: rate \"%s\" %s\n", text, why);
+        exit(2);
+    }
+}
+
+
 int
 main(int argc, char **argv)
 {
     int             opt, index, check;
     int64_t         capacity;
-    uint64_t        count;
     unsigned        runs;
-    const char     *rate, *why;
+    const char     *rate, *other;
     merge_conf_t    conf;
     merge_result_t  result;
 
     check = 0;
     runs = 400;
     rate = "100r/s";
+    other = NULL;
     capacity = 0;
     index = 0;
 
@@ -498,8 +531,12 @@ main(int argc, char **argv)
         switch (opt) {
 
         case '?':
-            fputs(merge_usage, stderr);
+            fputs("see gcra_merge --help\n", stderr);
             return 2;
+
+        case OPT_HELP:
+            fputs(merge_usage, stdout);
+            return 0;
 
         case OPT_CHECK:
             check = 1;
@@ -511,6 +548,10 @@ main(int argc, char **argv)
 
         case OPT_RATE:
             rate = optarg;
+            break;
+
+        case OPT_CHANGE_TO:
+            other = optarg;
             break;
 
         case OPT_CAPACITY:
@@ -530,14 +571,8 @@ main(int argc, char **argv)
         return merge_check(runs, conf.seed);
     }
 
-    if (gate_rate_parse((const unsigned char *) rate, strlen(rate), &count,
-                        &conf.policy.period, &why) != 0
-        || gate_rate_policy(count, conf.policy.period, capacity - 1,
-                            &conf.policy, &why) != 0)
-    {
-        fprintf(stderr, "gcra_merge: rate \"%s\" %s\n", rate, why);
-        return 2;
-    }
+    merge_rate(rate, capacity, &conf.policy);
+    merge_rate(other ? other : rate, capacity, &conf.other);
 
     merge_run(&conf, &result);
     merge_print(&conf, &result);

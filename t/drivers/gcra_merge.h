@@ -57,6 +57,9 @@ typedef struct {
     double         lost;               /* of the exchanges, 0 .. 1 */
     double         ppm;                /* clocks drift so much apart */
 
+    gate_policy_t  other;              /* the rate that it becomes */
+    int64_t        change;             /* then, 0: never */
+
     int64_t        time;
     int64_t        loss_from;          /* Redis is away */
     int64_t        loss_for;
@@ -76,7 +79,9 @@ typedef struct {
 
     int64_t        admitted;           /* units */
     int64_t        admitted_1s;        /* of them, after the first second */
+    int64_t        admitted_change;    /* .. after the rate has changed */
     int64_t        truth;              /* units that one counter admits */
+    int64_t        truth_change;
     int64_t        acked;              /* by Redis, each once */
     int64_t        settled;            /* paid by time while it was away */
     int64_t        unsent;             /* left over in the end */

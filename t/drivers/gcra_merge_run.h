@@ -7,7 +7,8 @@
 /* The simulation itself, see gcra_merge.h; included by the driver. */
 
 
-#include <assert.h>
+#include "gcra_merge_queue.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,37 +22,13 @@
 #define MERGE_OLD       (10 * MERGE_SEC)
 #define MERGE_EPOCH     (INT64_C(1763740000) * MERGE_SEC)   /* Redis's */
 
-enum {
-    MERGE_ARRIVE = 0,
-    MERGE_TIMER,                       /* each sync= */
-    MERGE_WAKE,                        /* something is to be sent early */
-    MERGE_APPLY,                       /* a batch is at Redis */
-    MERGE_REPLY,
-    MERGE_LATE,                        /* there was no reply */
-    MERGE_DOWN,
-    MERGE_UP,
-    MERGE_LEFT,                        /* a node notices */
-    MERGE_BACK
-};
-
-
-typedef struct {
-    int64_t             at;
-    uint64_t            order;
-    int                 kind;
-    unsigned            node;
-    uint64_t            seq;           /* of a batch, or of a node's wakes */
-    uint64_t            try;           /* connection that it belongs to */
-    int64_t             sent;
-} merge_event_t;
-
-
 typedef struct {
     gate_limit_table_t *table;
+    gate_rate_t         rate;
     uint8_t             cls;
     int64_t             clock;         /* its time is simulated time and so
                                           much, */
-    double              rate;          /* and drifts */
+    double              drift;
 
     int                 online;
     int                 joining;       /* there, but not settled */
@@ -84,7 +61,8 @@ typedef struct {
 
 typedef struct {
     int                 known;
-    int64_t             tat;           /* in Redis's clock */
+    int64_t             tat;           /* in Redis's clock, */
+    int64_t             interval;      /* reckoned in that rate */
     int64_t             spent[MERGE_NODES];
 
     int64_t             truth;         /* of one counter */
@@ -102,108 +80,12 @@ static struct {
     int64_t             now;
     int                 up;
     int64_t             up_at;
+    gate_rate_t         rate;          /* as it is now, or soon everywhere */
     int64_t             longest;       /* trip */
-    uint64_t            random;
     uint64_t            applied[MERGE_NODES];   /* seq */
     merge_node_t        nodes[MERGE_NODES];
     merge_key_t         keys[MERGE_KEYS];
-
-    merge_event_t      *heap;
-    size_t              n;
-    size_t              room;
-    uint64_t            order;
 } merge;
-
-
-/* xorshift64*; in (0, 1] */
-
-static double
-merge_uniform(void)
-{
-    merge.random ^= merge.random >> 12;
-    merge.random ^= merge.random << 25;
-    merge.random ^= merge.random >> 27;
-
-    return (double) (((merge.random * UINT64_C(2685821657736338717)) >> 11)
-                     + 1) * 0x1p-53;
-}
-
-
-static int64_t
-merge_exponential(double mean)
-{
-    return (int64_t) (-mean * log(merge_uniform()));
-}
-
-
-static int
-merge_sooner(const merge_event_t *a, const merge_event_t *b)
-{
-    return a->at < b->at || (a->at == b->at && a->order < b->order);
-}
-
-
-static void
-merge_post(int64_t at, int kind, unsigned node, uint64_t seq, uint64_t try,
-    int64_t sent)
-{
-    size_t         i;
-    merge_event_t  e;
-
-    e.at = at;
-    e.order = merge.order++;
-    e.kind = kind;
-    e.node = node;
-    e.seq = seq;
-    e.try = try;
-    e.sent = sent;
-
-    if (merge.n == merge.room) {
-        merge.room = merge.room ? merge.room * 2 : 256;
-        merge.heap = realloc(merge.heap, merge.room * sizeof(merge_event_t));
-        assert(merge.heap != NULL);
-    }
-
-    for (i = merge.n++; i != 0; i = (i - 1) / 2) {
-        if (!merge_sooner(&e, &merge.heap[(i - 1) / 2])) {
-            break;
-        }
-
-        merge.heap[i] = merge.heap[(i - 1) / 2];
-    }
-
-    merge.heap[i] = e;
-}
-
-
-static merge_event_t
-merge_next(void)
-{
-    size_t         i, child;
-    merge_event_t  first, last;
-
-    first = merge.heap[0];
-    last = merge.heap[--merge.n];
-
-    for (i = 0; (child = 2 * i + 1) < merge.n; i = child) {
-
-        if (child + 1 < merge.n
-            && merge_sooner(&merge.heap[child + 1], &merge.heap[child]))
-        {
-            child++;
-        }
-
-        if (!merge_sooner(&merge.heap[child], &last)) {
-            break;
-        }
-
-        merge.heap[i] = merge.heap[child];
-    }
-
-    merge.heap[i] = last;
-
-    return first;
-}
 
 
 static int64_t
@@ -225,7 +107,7 @@ static int64_t
 merge_clock(const merge_node_t *node)
 {
     return merge.now + node->clock
-           + (int64_t) ((double) merge.now * node->rate);
+           + (int64_t) ((double) merge.now * node->drift);
 }
 
 
@@ -314,7 +196,7 @@ merge_compare(const merge_key_t *key)
 {
     int64_t  tat, units, slack;
 
-    if (merge.conf->loss_for) {
+    if (merge.conf->loss_for || merge.conf->change) {
         return;
     }
 
@@ -340,6 +222,7 @@ static void
 merge_add(unsigned i, merge_key_t *key, const gate_limit_debt_t *d)
 {
     int64_t        now, base, told, tat, most;
+    gate_rate_t    rate;
     merge_node_t  *node;
 
     node = &merge.nodes[i];
@@ -354,13 +237,27 @@ merge_add(unsigned i, merge_key_t *key, const gate_limit_debt_t *d)
 
     told = d->tat - node->written;
     told = base + (told > -MERGE_OLD ? told : -MERGE_OLD);
-    tat = key->known ? key->tat + d->unsent * merge.conf->policy.rate.interval
-                     : told;
-    tat = tat > told ? tat : told;
+    tat = told;
 
-    most = now + MERGE_SEC + (2 + (int64_t) merge.conf->nodes)
-                             * merge.conf->policy.rate.interval
-                             * merge.conf->policy.rate.capacity;
+    rate = node->rate;
+    (void) gate_limit_class_rate(node->table, d->cls, &rate);
+
+    if (key->known) {
+
+        /* the same units in another rate */
+
+        if (key->interval != rate.interval && key->tat > now) {
+            key->tat = now + (int64_t) ((double) (key->tat - now)
+                                        / (double) key->interval
+                                        * (double) rate.interval);
+        }
+
+        tat = key->tat + d->unsent * rate.interval;
+        tat = tat > told ? tat : told;
+    }
+
+    most = now + MERGE_SEC
+           + (2 + (int64_t) merge.conf->nodes) * rate.interval * rate.capacity;
 
     if (tat > most) {
         merge.res->clamped++;
@@ -368,6 +265,7 @@ merge_add(unsigned i, merge_key_t *key, const gate_limit_debt_t *d)
     }
 
     key->tat = tat;
+    key->interval = rate.interval;
     key->known = 1;
     key->applied += d->unsent;
     merge.res->acked += d->unsent;
@@ -615,6 +513,22 @@ merge_down(int up)
 }
 
 
+/* Units that come back from then on until the end. */
+
+static double
+merge_units(const merge_conf_t *conf, int64_t from)
+{
+    int64_t  change;
+
+    change = conf->change ? conf->change : conf->time;
+    change = change > from ? change : from;
+
+    return (double) (change - from) / (double) conf->policy.rate.interval
+           + (double) (conf->time - change)
+             / (double) conf->other.rate.interval;
+}
+
+
 static void
 merge_count(unsigned i, merge_key_t *key, const gate_limit_take_t *take)
 {
@@ -625,7 +539,7 @@ merge_count(unsigned i, merge_key_t *key, const gate_limit_take_t *take)
     const gate_rate_t  *rate;
 
     res = merge.res;
-    rate = &merge.conf->policy.rate;
+    rate = &merge.rate;
     interval = (double) rate->interval;
 
     key->admitted += take->cost;
@@ -635,6 +549,7 @@ merge_count(unsigned i, merge_key_t *key, const gate_limit_take_t *take)
 
     res->admitted += take->cost;
     res->admitted_1s += merge.now >= MERGE_SEC ? take->cost : 0;
+    res->admitted_change += merge.now >= merge.conf->change ? take->cost : 0;
     res->minute[merge.now / (60 * MERGE_SEC)] += take->cost;
 
     if ((double) key->unacked[i] > res->unacked[i]) {
@@ -646,7 +561,8 @@ merge_count(unsigned i, merge_key_t *key, const gate_limit_take_t *take)
     for (k = 0; k < merge.conf->keys; k++) {
         over = fmax(over, (double) merge.keys[k].admitted
                           - (double) rate->capacity
-                          - (double) merge.now / interval);
+                          - merge_units(merge.conf, 0)
+                          + merge_units(merge.conf, merge.now));
     }
 
     res->overshoot = fmax(res->overshoot, over);
@@ -682,17 +598,19 @@ merge_decide(unsigned i)
 
     take.hash = UINT64_C(0x9e3779b97f4a7c15) * (k + 1);
     take.hash = (take.hash & ~UINT64_C(0xff)) | k;
-    take.rate = merge.conf->policy.rate;
+    take.rate = node->rate;
     take.cls = node->cls;
     take.cost = merge.conf->cost;
 
     merge_env(node, &env);
 
     rc = gate_limit_take(node->table, &env, &take);
-    truth = gate_gcra_take(&take.rate, &key->truth, merge.now, take.cost, &v);
+    truth = gate_gcra_take(&merge.rate, &key->truth, merge.now, take.cost, &v);
 
     res->arrivals++;
     res->truth += truth ? 0 : take.cost;
+    res->truth_change += truth || merge.now < merge.conf->change ? 0
+                         : take.cost;
     res->truth_refused += truth != 0;
     res->refused += rc != GATE_LIMIT_PASSED;
     res->displaced += rc != GATE_LIMIT_PASSED && !truth;
@@ -748,6 +666,38 @@ merge_arrive(unsigned i)
 }
 
 
+/* It changes, and within a second all nodes know. */
+
+static void
+merge_change(unsigned i)
+{
+    unsigned      k;
+    merge_key_t  *key;
+
+    if (i < merge.conf->nodes) {
+        merge.nodes[i].rate = merge.rate;
+        merge.nodes[i].cls = gate_limit_class(merge.nodes[i].table,
+                                              &merge.rate);
+        return;
+    }
+
+    merge.rate = merge.conf->other.rate;
+
+    for (k = 0; k < merge.conf->keys; k++) {
+        key = &merge.keys[k];
+        key->truth = gate_gcra_rescale(&merge.conf->policy.rate, &merge.rate,
+                                       key->truth, merge.now);
+        key->merged = gate_gcra_rescale(&merge.conf->policy.rate, &merge.rate,
+                                        key->merged, merge.now);
+    }
+
+    for (i = 0; i < merge.conf->nodes; i++) {
+        merge_post(merge.now + (int64_t) (merge_uniform() * 1e9),
+                   MERGE_CHANGE, i, 0, 0, 0);
+    }
+}
+
+
 static void
 merge_event(const merge_event_t *e)
 {
@@ -778,6 +728,10 @@ merge_event(const merge_event_t *e)
 
     case MERGE_LATE:
         merge_late(e);
+        break;
+
+    case MERGE_CHANGE:
+        merge_change(e->node);
         break;
 
     case MERGE_DOWN:
@@ -826,9 +780,10 @@ merge_start(void)
         node->table = gate_limit_init(mem, 0);
         assert(node->table != NULL);
 
-        node->cls = gate_limit_class(node->table, &conf->policy.rate);
+        node->rate = conf->policy.rate;
+        node->cls = gate_limit_class(node->table, &node->rate);
         node->clock = (int64_t) (merge_uniform() * 1e15);
-        node->rate = (merge_uniform() - 0.5) * conf->ppm / 1e6;
+        node->drift = (merge_uniform() - 0.5) * conf->ppm / 1e6;
         node->online = 1;
         node->last = MERGE_NEVER;
 
@@ -842,6 +797,11 @@ merge_start(void)
     }
 
     merge.up = 1;
+    merge.rate = conf->policy.rate;
+
+    if (conf->change) {
+        merge_post(conf->change, MERGE_CHANGE, conf->nodes, 0, 0, 0);
+    }
 
     if (conf->loss_for) {
         merge_post(conf->loss_from, MERGE_DOWN, 0, 0, 0, 0);
@@ -900,18 +860,19 @@ merge_run(const merge_conf_t *conf, merge_result_t *result)
     merge_event_t  e;
 
     memset(result, 0, sizeof(merge_result_t));
-    free(merge.heap);
+    free(merge_queue.heap);
+    memset(&merge_queue, 0, sizeof(merge_queue));
     memset(&merge, 0, sizeof(merge));
 
     merge.conf = conf;
     merge.res = result;
-    merge.random = (conf->seed + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    merge_random = (conf->seed + 1) * UINT64_C(0x9e3779b97f4a7c15);
     result->overshoot = -INFINITY;
     result->window = -INFINITY;
 
     merge_start();
 
-    while (merge.n != 0) {
+    while (merge_queue.n != 0) {
         e = merge_next();
         merge.now = e.at;
 
@@ -930,8 +891,7 @@ merge_run(const merge_conf_t *conf, merge_result_t *result)
     result->minutes = (unsigned) (conf->time / (60 * MERGE_SEC));
     result->budget = (double) conf->keys
                      * ((double) conf->policy.rate.capacity
-                        + (double) conf->time
-                          / (double) conf->policy.rate.interval);
+                        + merge_units(conf, 0));
 
     merge_bounds();
 }

@@ -411,7 +411,8 @@ test_merge_many(void)
     }
 
     tap_ok(low == 0, "the merge of several nodes never undercounts");
-    tap_ok(high == 0, "and overcounts by no more than the longest time between syncs");
+    tap_ok(high == 0, "and overcounts by no more than the longest time "
+                      "between syncs");
 }
 
 

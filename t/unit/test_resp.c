@@ -282,7 +282,7 @@ test_format(void)
                                       "$0\r\n\r\n", 29) == 0,
            "arguments of any bytes are formatted by their lengths");
 
-    redisFreeCommand(command);
+    free(command);
 
     tap_ok(ngx_gate_resp_format(&command, 0, argv, lens) == -1,
            "there is no command without arguments");
