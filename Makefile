@@ -61,7 +61,9 @@ bench:
 	@$(TOOLS)/with-env.sh perl t/bench/bench.pl; a=$$?; \
 	 $(TOOLS)/with-env.sh perl t/bench/fleet.pl; b=$$?; \
 	 $(TOOLS)/with-env.sh perl t/bench/fleet-cost.pl; c=$$?; \
-	 exit $$((a | b | c))
+	 $(TOOLS)/with-env.sh perl t/bench/limit.pl; d=$$?; \
+	 $(TOOLS)/with-env.sh perl t/bench/limit-fleet.pl; e=$$?; \
+	 exit $$((a | b | c | d | e))
 
 soak:
 	@$(TOOLS)/deps.sh build run bench

@@ -357,6 +357,17 @@ for (
     is(ask(12, "/tier?k=" . fresh() . "&tier=$tier"), $want, "tier: $name");
 }
 
+{
+    my @wrong;
+
+    for my $rate ((11 .. 50) x 2) {
+        my $r = $t->get('/tier?k=' . fresh() . "&tier=${rate}r/h");
+        push @wrong, $rate if $r->header('X-Left') != $rate - 1;
+    }
+
+    is("@wrong", '', 'forty tiers at once, each with its own rate');
+}
+
 like(Gate::slurp($t->dir . '/error.log'),
     qr/limit zone "tier": the value of "rate=" .*"default=" counts instead/,
     'the log says that there is something wrong');
@@ -451,8 +462,11 @@ for (
 
 {
     my @h = (headers => ['X-Key' => fresh()]);
+    my $before = $g->status->{limits}{heads}{passed};
     is($t->get('/failed/', @h)->status, 404, 'error_page: works');
-    is($t->get('/left', @h)->header('X-Left'), 9, 'error_page: counts once');
+    is($g->status->{limits}{heads}{passed} - $before, 1,
+        'error_page: counts once in the status');
+    is($t->get('/left', @h)->header('X-Left'), 9, 'and against the key');
 }
 
 # full: who comes is never more than that at once

@@ -39,6 +39,8 @@ $t->http(workers => 1, access => '$request_uri $status', <<"EOF_CONF");
     gate_limit_zone wait1   key=\$arg_k  rate=1r/s burst=0;
     gate_limit_zone wait2   key=\$arg_k  rate=30r/m burst=1;
     gate_limit_zone tier    key=\$arg_k  rate=\$arg_r default=1r/h;
+    gate_limit_zone header  key=\$http_x_key rate=1r/h;
+    gate_limit_zone two     key=\$arg_k  rate=2r/h;
     gate_limit_zone secret  key=\$http_x_key rate=2r/h;
     gate_limit_zone a.b_c-d key=\$arg_k  rate=1r/h;
 
@@ -104,14 +106,19 @@ $t->http(workers => 1, access => '$request_uri $status', <<"EOF_CONF");
             empty_gif;
         }
 
+        location = /dear {
+            gate_limit zone=two headers=both;
+            gate_limit zone=hour cost=8 headers=both;
+            empty_gif;
+        }
         location = /closed {
             gate_maintenance site;
             error_page 503 /limited.html;
-            gate_limit zone=one;
+            gate_limit zone=header;
             empty_gif;
         }
         location = /limited.html {
-            gate_limit zone=one;
+            gate_limit zone=header;
             alias %%DIR%%/html/503.html;
         }
     }
@@ -199,6 +206,16 @@ my @legacy = map { "X-RateLimit-$_" } qw(Limit Remaining Reset);
 
     is(heads($t->get("/both?k=$k"), @legacy), '10 | 8 | 720',
         'the old headers are of the limit with the least left');
+}
+
+{
+    my $k = fresh();
+    is(heads($t->get("/dear?k=$k"), @legacy), '2 | 1 | 1800',
+        'here it is the first one');
+    my $r = $t->get("/dear?k=$k");
+    is($r->status, 429, 'the second one refuses');
+    is(heads($r, @legacy), '10 | 2 | 2880',
+        'the old headers are of that, though the other has less left');
 }
 
 is(heads($t->get('/observe?k=a'), @ietf), '- | - | -',
@@ -320,19 +337,19 @@ for my $status (403, 503, 418) {
 # in maintenance nobody pays for the page that says so
 
 {
-    my $k = fresh();
+    my @k = (headers => ['X-Key' => fresh()]);
     $t->write_file('closed', "on\n");
     wait_for { $t->get('/closed')->status == 503 } what => 'maintenance';
 
     for (1 .. 3) {
-        my $r = $t->get("/closed?k=$k");
+        my $r = $t->get('/closed', @k);
         is($r->status . $r->body, "503closed\n", 'closed is not limited');
     }
 
     $t->write_file('closed', "off\n");
     wait_for { $t->get('/closed')->status == 200 } what => 'open again';
-    is($t->get("/closed?k=$k")->status, 200, 'and costs nothing');
-    is($t->get("/closed?k=$k")->status, 429, 'the next one does');
+    is($t->get('/closed', @k)->status, 200, 'and costs nothing');
+    is($t->get('/closed', @k)->status, 429, 'the next one does');
 }
 
 # bodies that nobody reads, and connections that go on
@@ -362,7 +379,8 @@ for my $status (403, 503, 418) {
     $c = $t->conn;
     $c->write("POST /small?k=$k HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
         . "Content-Length: 1000000\r\n\r\n");
-    is($c->recv->status, 429, 'who asks first is told not to send');
+    is($c->read_bytes(12), 'HTTP/1.1 429',
+        'who asks first is told not to send');
     $c->close;
 
     $c = $t->conn;
@@ -414,7 +432,7 @@ $t->get('/secret');
 my $s = $g->status->{limits};
 
 is_deeply([ sort keys %$s ], [ sort qw(per_key hour day one host never wait1
-    wait2 tier secret a.b_c-d) ], 'the status has all zones');
+    wait2 tier header two secret a.b_c-d) ], 'the status has all zones');
 
 is_deeply($s->{secret}, {
     rate => '2r/h', capacity => 2, variable => JSON::PP::false,

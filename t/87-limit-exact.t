@@ -156,7 +156,7 @@ subtest 'never above capacity and rate' => sub {
 
     cmp_ok($over, '<=', 0, 'admitted <= 21 + 100 t, at each t');
     my $budget = 21 + 100 * ($passed[-1]{end} - $first) / 1e6;
-    cmp_ok($n, '>=', 0.97 * $budget, 'and what there is is given out')
+    cmp_ok($n, '>=', 0.9 * $budget, 'and what there is is given out')
         || diag("$n of $budget");
     note(sprintf '%d of %.1f admitted, at most %.2f above', $n, $budget,
         $over);

@@ -152,6 +152,21 @@ subtest 'TLS, a password and no more rights than needed' => sub {
     $f->stop;
 };
 
+subtest 'a single process' => sub {
+    my $r = $t->redis;
+    my $one = Gate->new;
+    $one->http(workers => 1, main => 'master_process off;',
+        conf('redis://' . $r->addr));
+    $one->start;
+
+    ok(eval { wait_for {
+        $one->get('/asked?key=' . key())->status == 200
+            && @{ $r->cmd('KEYS', 'gate#limit:asked:*') };
+    } }, 'asks') || diag($@);
+    is($one->stop, 0, 'it stops');
+    $one->done;
+};
+
 subtest 'sentinels' => sub {
     my $set = $t->sentinel(replicas => 1, sentinels => 1);
     my $f = node('redis+sentinel://' . $set->url, workers => 2);

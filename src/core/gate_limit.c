@@ -29,8 +29,7 @@ typedef struct {
 
 
 static int64_t gate_limit_share(const gate_limit_env_t *env,
-    const gate_limit_take_t *take, int64_t fleet, unsigned spenders,
-    int64_t *most);
+    const gate_limit_take_t *take, int64_t fleet, unsigned spenders);
 static int gate_limit_refused(gate_limit_take_t *take, int64_t debt,
     int64_t remaining, int64_t retry);
 static int gate_limit_take_slowly(gate_limit_table_t *t,
@@ -50,7 +49,7 @@ gate_limit_inline int
 gate_limit_may(const gate_limit_env_t *env, const gate_limit_take_t *take,
     uint64_t word, int64_t fleet, int64_t unsent, int near, int *flush)
 {
-    int64_t   share, all;
+    int64_t   share;
     unsigned  spenders;
 
     spenders = gate_limit_spenders(env, word, fleet);
@@ -58,9 +57,9 @@ gate_limit_may(const gate_limit_env_t *env, const gate_limit_take_t *take,
     *flush = near || spenders == 0 || unsent * 8 > take->rate.capacity;
 
     if (spenders > 1) {
-        share = gate_limit_share(env, take, fleet, spenders, &all);
+        share = gate_limit_share(env, take, fleet, spenders);
 
-        if (unsent > (unsent > take->cost ? share : all)) {
+        if (unsent > share) {
             return 0;
         }
 
@@ -143,12 +142,13 @@ gate_limit_decide(const gate_limit_env_t *env, gate_limit_take_t *take,
 
 /*
  * How many units may be unacknowledged at most: this node's part of what is
- * left of the key, as Redis told it.  "most" is all of that.
+ * left of the key, as Redis told it; but some requests in any case, so that
+ * one alone may always take from all of it.
  */
 
 static int64_t
 gate_limit_share(const gate_limit_env_t *env, const gate_limit_take_t *take,
-    int64_t fleet, unsigned spenders, int64_t *most)
+    int64_t fleet, unsigned spenders)
 {
     int64_t  left, part, least;
 
@@ -162,8 +162,6 @@ gate_limit_share(const gate_limit_env_t *env, const gate_limit_take_t *take,
     part = left / spenders;
     least = left / GATE_LIMIT_LEAST < take->cost
             ? left : GATE_LIMIT_LEAST * take->cost;
-
-    *most = left;
 
     return part > least ? part : least;
 }
@@ -213,6 +211,9 @@ gate_limit_read(gate_limit_table_t *t, gate_limit_slot_t **s, int64_t now,
     gate_limit_slot_t  *q;
 
     d->word = gate_limit_load(&(*s)->word);
+
+    GATE_LIMIT_POINT("read");
+
     d->tat = gate_limit_load(&(*s)->tat);
     d->fleet = gate_limit_load(&(*s)->fleet);
     d->seen_word = d->word;

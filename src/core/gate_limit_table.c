@@ -510,16 +510,12 @@ gate_limit_alone(gate_limit_table_t *t, gate_limit_slot_t *s, int64_t tat,
             continue;
         }
 
-        if (!gate_limit_is_new(other)) {
+        if (before || !gate_limit_is_new(other)) {
 
-            /* or it would be found first for ever */
+            /* it would be found first for ever, or hold a slot for nobody */
 
             (void) gate_limit_cas(&s->tat, &s->word, tat, word,
                                   GATE_LIMIT_NEVER, gate_limit_nobody(word));
-            return q;
-        }
-
-        if (before) {
             return q;
         }
 

@@ -29,12 +29,62 @@
     } while (0)
 
 
-static uint64_t gate_siphash_load(const unsigned char *p);
-static uint64_t gate_siphash_tail(const unsigned char *p, size_t len);
+static inline uint64_t
+gate_siphash_load(const unsigned char *p)
+{
+    /* compilers turn this into one load where the byte order allows */
+
+    return (uint64_t) p[0]
+           | (uint64_t) p[1] << 8
+           | (uint64_t) p[2] << 16
+           | (uint64_t) p[3] << 24
+           | (uint64_t) p[4] << 32
+           | (uint64_t) p[5] << 40
+           | (uint64_t) p[6] << 48
+           | (uint64_t) p[7] << 56;
+}
 
 
-uint64_t
-gate_siphash(const uint64_t key[2], const void *data, size_t len)
+/*
+ * The last len % 8 bytes, p is where they begin.  Where there are eight bytes
+ * before the end, these are read at once, and those that belong to the word
+ * before are shifted out.
+ */
+
+static inline uint64_t
+gate_siphash_tail(const unsigned char *p, size_t len)
+{
+    size_t    i, n;
+    uint64_t  m;
+
+    n = len % 8;
+
+    if (n == 0) {
+        return 0;
+    }
+
+    if (len >= 8) {
+        return gate_siphash_load(p + n - 8) >> (64 - 8 * n);
+    }
+
+    m = 0;
+
+    for (i = 0; i < n; i++) {
+        m |= (uint64_t) p[i] << (8 * i);
+    }
+
+    return m;
+}
+
+
+/*
+ * With c rounds a block and d at the end: 2 and 4, or 1 and 3.  They are
+ * constants where this is inlined, which compilers would not do by themselves.
+ */
+
+static inline __attribute__((always_inline)) uint64_t
+gate_siphash_any(const uint64_t key[2], const void *data, size_t len,
+    int c, int d)
 {
     size_t                i;
     uint64_t              v0, v1, v2, v3, m;
@@ -52,64 +102,51 @@ gate_siphash(const uint64_t key[2], const void *data, size_t len)
         p += 8;
 
         v3 ^= m;
+
         gate_siphash_round();
-        gate_siphash_round();
+
+        if (c == 2) {
+            gate_siphash_round();
+        }
+
         v0 ^= m;
     }
 
-    m = (uint64_t) len << 56 | gate_siphash_tail(p, len % 8);
+    m = (uint64_t) len << 56 | gate_siphash_tail(p, len);
 
     v3 ^= m;
+
     gate_siphash_round();
-    gate_siphash_round();
+
+    if (c == 2) {
+        gate_siphash_round();
+    }
+
     v0 ^= m;
 
     v2 ^= 0xff;
+
     gate_siphash_round();
     gate_siphash_round();
     gate_siphash_round();
-    gate_siphash_round();
+
+    if (d == 4) {
+        gate_siphash_round();
+    }
 
     return v0 ^ v1 ^ v2 ^ v3;
 }
 
 
-static uint64_t
-gate_siphash_load(const unsigned char *p)
+uint64_t
+gate_siphash(const uint64_t key[2], const void *data, size_t len)
 {
-    /* compilers turn this into one load where the byte order allows */
-
-    return (uint64_t) p[0]
-           | (uint64_t) p[1] << 8
-           | (uint64_t) p[2] << 16
-           | (uint64_t) p[3] << 24
-           | (uint64_t) p[4] << 32
-           | (uint64_t) p[5] << 40
-           | (uint64_t) p[6] << 48
-           | (uint64_t) p[7] << 56;
+    return gate_siphash_any(key, data, len, 2, 4);
 }
 
 
-static uint64_t
-gate_siphash_tail(const unsigned char *p, size_t len)
+uint64_t
+gate_siphash_short(const uint64_t key[2], const void *data, size_t len)
 {
-    size_t    i;
-    uint64_t  m;
-
-    m = 0;
-    i = 0;
-
-    if (len & 4) {
-        m = (uint64_t) p[0]
-            | (uint64_t) p[1] << 8
-            | (uint64_t) p[2] << 16
-            | (uint64_t) p[3] << 24;
-        i = 4;
-    }
-
-    for ( /* void */ ; i < len; i++) {
-        m |= (uint64_t) p[i] << (8 * i);
-    }
-
-    return m;
+    return gate_siphash_any(key, data, len, 1, 3);
 }

@@ -18,25 +18,11 @@
 #define NGX_GATE_DEBT_ALIVE   3000    /* ms, in which each node says so */
 #define NGX_GATE_DEBT_LOOK    65536   /* slots that are looked at in a turn */
 #define NGX_GATE_DEBT_LAST    16      /* batches of a zone, when nginx ends */
-#define NGX_GATE_DEBT_PAID    INT64_C(-10000000000)  /* ns; KEEP in tat.lua */
 
 /* the year 2200, in us: what is later is no time */
 #define NGX_GATE_DEBT_TIME_MAX  INT64_C(7258118400000000)
 
-#define NGX_GATE_DEBT_PREFIX  512     /* the longest one that we use */
-#define NGX_GATE_DEBT_KEY                                                     \
-    (NGX_GATE_DEBT_PREFIX + NGX_GATE_NAME_LEN + sizeof("limitseq::") + 16)
-
-#define NGX_GATE_DEBT_HEAD    4       /* arguments before those of the keys */
-#define NGX_GATE_DEBT_ARGS    4       /* of each key */
 #define NGX_GATE_DEBT_REPLY   2       /* before those of the keys */
-#define NGX_GATE_DEBT_ARGV                                                    \
-    (1 + NGX_GATE_DEBT_HEAD                                                   \
-     + NGX_GATE_LIMIT_BATCH * (1 + NGX_GATE_DEBT_ARGS))
-
-/* bytes for what belongs to a key */
-#define NGX_GATE_DEBT_TEXT                                                    \
-    (NGX_GATE_DEBT_KEY + NGX_GATE_DEBT_ARGS * NGX_INT64_LEN)
 
 
 /* a zone, as this process knows it */
@@ -88,9 +74,6 @@ static ngx_uint_t ngx_gate_debt_freeze(ngx_gate_debt_zone_t *z,
     ngx_uint_t flush);
 static ngx_int_t ngx_gate_debt_send(ngx_gate_debt_zone_t *z,
     ngx_gate_redis_reply_pt handler);
-static u_char *ngx_gate_debt_arg(ngx_str_t *arg, u_char *p, u_char *last);
-static void ngx_gate_debt_args(ngx_gate_debt_zone_t *z, int64_t now,
-    ngx_str_t *argv, u_char *p);
 static void ngx_gate_debt_reply(void *data, redisReply *reply);
 static ngx_int_t ngx_gate_debt_shape(redisReply *reply, ngx_uint_t n);
 static void ngx_gate_debt_refused(ngx_gate_debt_zone_t *z);
@@ -488,7 +471,10 @@ ngx_gate_debt_send(ngx_gate_debt_zone_t *z, ngx_gate_redis_reply_pt handler)
 
     now = ngx_gate_nsec();
 
-    ngx_gate_debt_args(z, now, argv, text);
+    ngx_gate_debt_args(z->lc, now,
+                       ngx_gate_debts.known ? (now + ngx_gate_debts.off) / 1000
+                                            : 0,
+                       argv, text);
 
     rv = ngx_gate_redis_script(ngx_gate_debts.redis, NGX_GATE_SCRIPT_LIMIT,
                                n + 1,
@@ -514,80 +500,6 @@ ngx_gate_debt_send(ngx_gate_debt_zone_t *z, ngx_gate_redis_reply_pt handler)
     z->flying = 1;
 
     return NGX_OK;
-}
-
-
-/* The text of an argument, which ends at "last". */
-
-static u_char *
-ngx_gate_debt_arg(ngx_str_t *arg, u_char *p, u_char *last)
-{
-    arg->data = p;
-    arg->len = last - p;
-
-    return last;
-}
-
-
-static void
-ngx_gate_debt_args(ngx_gate_debt_zone_t *z, int64_t now, ngx_str_t *argv,
-    u_char *p)
-{
-    int64_t                  redis, owed;
-    ngx_str_t               *key, *arg;
-    ngx_uint_t               i, n;
-    gate_rate_t              rate;
-    gate_limit_debt_t       *d;
-    ngx_gate_limit_conf_t   *lc;
-    ngx_gate_redis_conf_t   *conf;
-    ngx_gate_limit_batch_t  *b;
-
-    lc = z->lc;
-    conf = ngx_gate_debts.node->redis;
-    b = &lc->sh->batch;
-    n = ngx_min(b->n, NGX_GATE_LIMIT_BATCH);
-
-    key = argv;
-    arg = argv + 1 + n;
-
-    redis = ngx_gate_debts.known ? (now + ngx_gate_debts.off) / 1000 : 0;
-
-    p = ngx_gate_debt_arg(key++, p,
-                          ngx_sprintf(p, "%Vlimitseq:%V:%016xL", &conf->data,
-                                      &lc->name, lc->sh->boot));
-    p = ngx_gate_debt_arg(arg++, p, ngx_sprintf(p, "%uL", b->seq));
-    p = ngx_gate_debt_arg(arg++, p,
-                          ngx_sprintf(p, "%08xD",
-                                      (uint32_t) (lc->sh->boot >> 32)));
-    p = ngx_gate_debt_arg(arg++, p, ngx_sprintf(p, "%L", redis));
-    p = ngx_gate_debt_arg(arg++, p,
-                          ngx_sprintf(p, "%uD", ngx_max(lc->sh->nodes, 1)));
-
-    for (i = 0; i < n; i++) {
-        d = &b->debts[i];
-
-        p = ngx_gate_debt_arg(key++, p,
-                              ngx_sprintf(p, "%Vlimit:%V:%016xL", &conf->data,
-                                          &lc->name, d->hash));
-
-        if (gate_limit_class_rate(lc->table, d->cls, &rate) != 0) {
-
-            /* rates that nobody remembers: only the sum of a node counts */
-
-            rate.interval = 1;
-            rate.capacity = GATE_GCRA_MAX;
-        }
-
-        p = ngx_gate_debt_arg(arg++, p, ngx_sprintf(p, "%L", d->unsent));
-        p = ngx_gate_debt_arg(arg++, p, ngx_sprintf(p, "%L", rate.interval));
-        p = ngx_gate_debt_arg(arg++, p, ngx_sprintf(p, "%L", rate.capacity));
-
-        /* what was paid so long ago is not known there any more */
-
-        owed = ngx_max(d->tat - now, NGX_GATE_DEBT_PAID);
-
-        p = ngx_gate_debt_arg(arg++, p, ngx_sprintf(p, "%L", owed));
-    }
 }
 
 

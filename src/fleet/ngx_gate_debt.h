@@ -31,6 +31,23 @@
 #include "node/ngx_gate_limit.h"
 
 
+/* a batch as arguments of limit.lua */
+
+#define NGX_GATE_DEBT_PREFIX  512     /* the longest one that we use */
+#define NGX_GATE_DEBT_KEY                                                     \
+    (NGX_GATE_DEBT_PREFIX + NGX_GATE_NAME_LEN + sizeof("limitseq::") + 16)
+
+#define NGX_GATE_DEBT_HEAD    4       /* arguments before those of the keys */
+#define NGX_GATE_DEBT_ARGS    4       /* of each key */
+#define NGX_GATE_DEBT_ARGV                                                    \
+    (1 + NGX_GATE_DEBT_HEAD                                                   \
+     + NGX_GATE_LIMIT_BATCH * (1 + NGX_GATE_DEBT_ARGS))
+
+/* bytes for what belongs to a key */
+#define NGX_GATE_DEBT_TEXT                                                    \
+    (NGX_GATE_DEBT_KEY + NGX_GATE_DEBT_ARGS * NGX_INT64_LEN)
+
+
 #pragma GCC visibility push(hidden)
 
 
@@ -44,6 +61,14 @@ void ngx_gate_debt_lost(ngx_gate_node_t *node);
 /* The whole nginx goes, with Redis ready: sends what it can, and waits for no
  * reply. */
 void ngx_gate_debt_final(ngx_gate_redis_t *rs, ngx_gate_node_t *node);
+
+/*
+ * The zone's batch: so many keys and NGX_GATE_DEBT_HEAD arguments and those of
+ * each key, their text at p, which has room for n + 2 times
+ * NGX_GATE_DEBT_TEXT.  us: the time on Redis's clock, 0 where it is not known.
+ */
+void ngx_gate_debt_args(ngx_gate_limit_conf_t *lc, int64_t now, int64_t us,
+    ngx_str_t *argv, u_char *p);
 
 /* The agent goes: nothing is under way any more. */
 void ngx_gate_debt_leave(void);

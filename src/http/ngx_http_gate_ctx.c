@@ -25,6 +25,8 @@ ngx_http_gate_ctx_find(ngx_http_request_t *r)
     ngx_pool_cleanup_t   *cln;
     ngx_http_gate_ctx_t  *ctx;
 
+    r = r->main;
+
     for (cln = r->pool->cleanup; cln; cln = cln->next) {
 
         if (cln->handler == ngx_http_gate_cleanup) {

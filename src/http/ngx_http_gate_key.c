@@ -22,8 +22,8 @@ static ngx_http_gate_aside ngx_int_t ngx_http_gate_fetch_variable(
     ngx_http_request_t *r, ngx_http_gate_fetch_t *fetch, ngx_str_t *value);
 static ngx_http_gate_aside ngx_int_t ngx_http_gate_fetch_header(
     ngx_http_request_t *r, ngx_http_gate_fetch_t *fetch, ngx_str_t *value);
-static ngx_inline ngx_uint_t ngx_http_gate_key_same(const u_char *a,
-    const u_char *b, size_t len);
+static ngx_http_gate_aside ngx_int_t ngx_http_gate_fetch_headers(
+    ngx_http_request_t *r, ngx_http_gate_fetch_t *fetch, ngx_str_t *value);
 static ngx_http_gate_aside ngx_uint_t ngx_http_gate_key_is(ngx_str_t *name,
     ngx_str_t *header);
 
@@ -194,13 +194,76 @@ ngx_http_gate_fetch_variable(ngx_http_request_t *r,
 }
 
 
+/*
+ * The usual request has few headers, in lower case already, and one of that
+ * name; and most names have 8 to 16 bytes, which are two pairs of words.  All
+ * else is looked at again.
+ */
+
 static ngx_int_t
 ngx_http_gate_fetch_header(ngx_http_request_t *r,
     ngx_http_gate_fetch_t *fetch, ngx_str_t *value)
 {
-    ngx_str_t        *name;
+    size_t            len, last;
+    u_char           *name;
+    uint64_t          a, b, c, d;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h, *end, *found;
+
+    part = &r->headers_in.headers.part;
+    len = fetch->header.len;
+    last = len - 8;
+    found = NULL;
+
+    if (part->next || last > 8) {
+        return ngx_http_gate_fetch_headers(r, fetch, value);
+    }
+
+    h = part->elts;
+
+    for (end = h + part->nelts; h < end; h++) {
+
+        if (h->key.len != len) {
+            continue;
+        }
+
+        name = h->lowcase_key;
+
+        if (found || h->hash == 0 || name == NULL) {
+            return ngx_http_gate_fetch_headers(r, fetch, value);
+        }
+
+        ngx_memcpy(&a, name, 8);
+        ngx_memcpy(&b, fetch->header.data, 8);
+        ngx_memcpy(&c, name + last, 8);
+        ngx_memcpy(&d, fetch->header.data + last, 8);
+
+        if (a != b || c != d) {
+            return ngx_http_gate_fetch_headers(r, fetch, value);
+        }
+
+        found = h;
+    }
+
+    if (found == NULL) {
+        value->len = 0;
+        return NGX_OK;
+    }
+
+    *value = found->value;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_gate_fetch_headers(ngx_http_request_t *r,
+    ngx_http_gate_fetch_t *fetch, ngx_str_t *value)
+{
+    ngx_str_t        *name;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *found;
 
     name = &fetch->header;
     found = NULL;
@@ -209,16 +272,10 @@ ngx_http_gate_fetch_header(ngx_http_request_t *r,
 
         h = part->elts;
 
-        for (end = h + part->nelts; h < end; h++) {
+        for (i = 0; i < part->nelts; i++) {
 
-            if (h->key.len != name->len || h->hash == 0) {
-                continue;
-            }
-
-            if ((h->lowcase_key == NULL
-                 || !ngx_http_gate_key_same(h->lowcase_key, name->data,
-                                            name->len))
-                && !ngx_http_gate_key_is(name, &h->key))
+            if (h[i].key.len != name->len || h[i].hash == 0
+                || !ngx_http_gate_key_is(name, &h[i].key))
             {
                 continue;
             }
@@ -229,7 +286,7 @@ ngx_http_gate_fetch_header(ngx_http_request_t *r,
                 return ngx_http_gate_fetch_variable(r, fetch, value);
             }
 
-            found = h;
+            found = &h[i];
         }
     }
 
@@ -240,26 +297,6 @@ ngx_http_gate_fetch_header(ngx_http_request_t *r,
     }
 
     return NGX_OK;
-}
-
-
-/* Names of 8 to 16 bytes are most of them, and two pairs of words. */
-
-static ngx_inline ngx_uint_t
-ngx_http_gate_key_same(const u_char *a, const u_char *b, size_t len)
-{
-    uint64_t  a1, a2, b1, b2;
-
-    if (len < 8 || len > 16) {
-        return ngx_memcmp(a, b, len) == 0;
-    }
-
-    ngx_memcpy(&a1, a, 8);
-    ngx_memcpy(&b1, b, 8);
-    ngx_memcpy(&a2, a + len - 8, 8);
-    ngx_memcpy(&b2, b + len - 8, 8);
-
-    return a1 == b1 && a2 == b2;
 }
 
 

@@ -21,6 +21,7 @@ static ngx_int_t ngx_http_gate_limit_use_cost(ngx_conf_t *cf,
     ngx_http_gate_limit_t *limit, ngx_str_t *value);
 static ngx_int_t ngx_http_gate_limit_check(ngx_conf_t *cf,
     ngx_http_gate_main_conf_t *gmcf, ngx_gate_limit_conf_t *lc);
+static ngx_uint_t ngx_http_gate_limit_asked(ngx_conf_t *cf);
 static ngx_int_t ngx_http_gate_limit_check_uses(ngx_conf_t *cf,
     ngx_http_gate_main_conf_t *gmcf);
 static ngx_int_t ngx_http_gate_limit_sync(ngx_conf_t *cf,
@@ -189,6 +190,7 @@ ngx_http_gate_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     *use = limit;
 
     gmcf->enabled = 1;
+    gmcf->told |= limit->headers;
 
     return NGX_CONF_OK;
 }
@@ -363,18 +365,67 @@ ngx_http_gate_limit_init(ngx_conf_t *cf, ngx_http_gate_main_conf_t *gmcf)
 }
 
 
+/* Whether some value has more of a limit than whether it passed. */
+
+static ngx_uint_t
+ngx_http_gate_limit_asked(ngx_conf_t *cf)
+{
+    ngx_str_t                  *name;
+    ngx_uint_t                  i;
+    ngx_http_variable_t        *v;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    v = cmcf->variables.elts;
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+        name = &v[i].name;
+
+        if ((name->len == sizeof("gate_limit_remaining") - 1
+             && ngx_strncmp(name->data, "gate_limit_remaining", name->len)
+                == 0)
+            || (name->len == sizeof("gate_limit_key_hash") - 1
+                && ngx_strncmp(name->data, "gate_limit_key_hash", name->len)
+                   == 0))
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 static ngx_int_t
 ngx_http_gate_limit_check_uses(ngx_conf_t *cf,
     ngx_http_gate_main_conf_t *gmcf)
 {
-    ngx_uint_t                    i;
+    ngx_int_t                     index;
+    ngx_str_t                     name;
+    ngx_uint_t                    i, asked;
     ngx_http_gate_limit_t       **use;
     ngx_http_gate_limit_zone_t   *zone;
+
+    if (gmcf->limits.nelts == 0) {
+        return NGX_OK;
+    }
+
+    asked = ngx_http_gate_limit_asked(cf);
+
+    ngx_str_set(&name, "gate_limit_status");
+
+    index = ngx_http_get_variable_index(cf, &name);
+    if (index == NGX_ERROR) {
+        return NGX_ERROR;
+    }
 
     use = gmcf->limits.elts;
 
     for (i = 0; i < gmcf->limits.nelts; i++) {
         zone = use[i]->lc->http;
+        use[i]->index = index;
+        gmcf->told |= (use[i]->headers != 0);
 
         if (zone->rate.value || use[i]->cost.value) {
             continue;
@@ -382,6 +433,8 @@ ngx_http_gate_limit_check_uses(ngx_conf_t *cf,
 
         use[i]->simple = !use[i]->observe
                          && use[i]->lc->sync != NGX_GATE_SYNC_EXACT;
+
+        use[i]->bare = use[i]->simple && use[i]->headers == 0 && !asked;
 
         /* with Redis somebody may have a higher limit than that here */
 

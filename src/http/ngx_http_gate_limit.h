@@ -75,7 +75,6 @@ typedef struct {
     u_char                      *file;        /* where it was seen first */
     ngx_uint_t                   line;
 
-    gate_limit_env_t             env;         /* of the request at hand */
     ngx_http_gate_tier_t        *tiers;       /* NULL: rate is fixed */
     time_t                       logged;      /* a refusal */
     ngx_uint_t                   silent;      /* refusals since */
@@ -93,6 +92,8 @@ typedef struct {
     ngx_uint_t                   headers;     /* NGX_HTTP_GATE_HEADERS_* */
     ngx_uint_t                   observe;
     ngx_uint_t                   simple;      /* all is known but the key */
+    ngx_uint_t                   bare;        /* and nobody is told */
+    ngx_int_t                    index;       /* of $gate_limit_status */
     u_char                      *file;        /* where it is said */
     ngx_uint_t                   line;
 } ngx_http_gate_limit_t;

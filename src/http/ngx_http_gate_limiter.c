@@ -30,8 +30,11 @@ typedef struct {
 } ngx_http_gate_wait_t;
 
 
-static ngx_int_t ngx_http_gate_limit_simple(ngx_http_request_t *r,
-    ngx_http_gate_limit_t *limit, ngx_http_gate_ctx_t *ctx);
+static ngx_http_gate_aside ngx_int_t ngx_http_gate_limit_simple(
+    ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
+    ngx_http_gate_ctx_t *ctx);
+static ngx_http_gate_aside ngx_int_t ngx_http_gate_limit_slowly(
+    ngx_http_request_t *r, ngx_array_t *limits);
 static ngx_http_gate_aside ngx_int_t ngx_http_gate_limit_look_up(
     ngx_http_request_t *r, ngx_array_t *limits, ngx_http_gate_ctx_t *ctx);
 static ngx_int_t ngx_http_gate_limit_decide(ngx_http_request_t *r,
@@ -66,11 +69,98 @@ static void ngx_http_gate_limit_resume(ngx_http_request_t *r);
 static void ngx_http_gate_limit_cleanup(void *data);
 
 
+/*
+ * Most requests have one limit that has nothing special about it, and pass.
+ * What is done for them is done here, without a detour.  NGX_OK; NGX_DECLINED:
+ * nothing was taken, look again.
+ */
+
+static ngx_inline __attribute__((always_inline)) ngx_int_t
+ngx_http_gate_limit_pass(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
+    ngx_str_t *key, gate_limit_take_t *take)
+{
+    gate_limit_env_t             env;
+    ngx_gate_limit_conf_t       *lc;
+    ngx_gate_limit_zone_t       *sh;
+    ngx_gate_limit_count_t      *count;
+    ngx_http_gate_limit_zone_t  *zone;
+
+    lc = limit->lc;
+    zone = lc->http;
+    sh = lc->sh;
+
+    if (ngx_gate_limit_overridden(sh)
+        || ngx_gate_mode(lc->node->sh, NGX_GATE_MODE_LIMIT)
+           != NGX_GATE_MODE_ENFORCE
+        || ngx_http_gate_fetch(r, &zone->key, key) != NGX_OK
+        || key->len == 0)
+    {
+        return NGX_DECLINED;
+    }
+
+    take->hash = ngx_gate_limit_hash(lc, key->data, key->len);
+    take->rate = lc->policy.rate;
+    take->cls = lc->cls;
+    take->cost = limit->units;
+
+    ngx_gate_limit_env(lc, &env);
+
+    if (env.away
+        || gate_limit_take(lc->table, &env, take) != GATE_LIMIT_PASSED)
+    {
+        return NGX_DECLINED;
+    }
+
+    count = &sh->counts[ngx_process_slot];
+    count->passed++;
+
+    if (take->evicted) {
+        count->evicted++;
+        count->dropped += take->dropped;
+    }
+
+    if (take->flush && env.shared) {
+        ngx_gate_limit_flush(lc);
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * Nobody is told how it stands.  That the request was counted is noted where
+ * a redirect leaves it alone, in the variable that says so; a context would be
+ * twice as much work as the decision.
+ */
+
+static ngx_inline __attribute__((always_inline)) ngx_int_t
+ngx_http_gate_limit_bare(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
+    ngx_http_variable_value_t *v)
+{
+    ngx_str_t          key;
+    gate_limit_take_t  take;
+
+    if (ngx_http_gate_limit_pass(r, limit, &key, &take) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    v->len = sizeof("passed") - 1;
+    v->data = (u_char *) "passed";
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
 ngx_int_t
 ngx_http_gate_limit_handler(ngx_http_request_t *r)
 {
-    ngx_http_gate_ctx_t       *ctx;
-    ngx_http_gate_loc_conf_t  *glcf;
+    ngx_http_gate_ctx_t        *ctx;
+    ngx_http_gate_limit_t      *limit;
+    ngx_http_gate_loc_conf_t   *glcf;
+    ngx_http_variable_value_t  *v;
 
     glcf = ngx_http_get_module_loc_conf(r, ngx_http_gate_module);
 
@@ -78,88 +168,73 @@ ngx_http_gate_limit_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
+    limit = glcf->limits->elts;
+
+    if (limit->bare && glcf->limits->nelts == 1) {
+        v = &r->variables[limit->index];
+
+        if (v->valid) {
+            return NGX_DECLINED;
+        }
+
+        ctx = ngx_http_gate_ctx(r);
+
+        if ((ctx == NULL || ctx->limited == 0)
+            && ngx_http_gate_limit_bare(r, limit, v) == NGX_OK)
+        {
+            return NGX_DECLINED;
+        }
+    }
+
+    return ngx_http_gate_limit_slowly(r, glcf->limits);
+}
+
+
+static ngx_int_t
+ngx_http_gate_limit_slowly(ngx_http_request_t *r, ngx_array_t *limits)
+{
+    ngx_http_gate_ctx_t    *ctx;
+    ngx_http_gate_limit_t  *limit;
+
+    limit = limits->elts;
+
     ctx = ngx_http_gate_ctx_create(r);
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     if (ctx->limited == NGX_HTTP_GATE_LIMIT_DONE
-        || (ctx->limited == 0 && glcf->limits->nelts == 1
-            && ngx_http_gate_limit_simple(r, glcf->limits->elts, ctx)
-               == NGX_OK))
+        || r->variables[limit->index].valid
+        || (limit->simple && limits->nelts == 1 && ctx->limited == 0
+            && ngx_http_gate_limit_simple(r, limit, ctx) == NGX_OK))
     {
         return NGX_DECLINED;
     }
 
-    return ngx_http_gate_limit_look_up(r, glcf->limits, ctx);
+    return ngx_http_gate_limit_look_up(r, limits, ctx);
 }
 
-
-/*
- * Most requests have one limit that has nothing special about it, and pass.
- * What is done for them is done here, without a detour.  NGX_OK; NGX_DECLINED:
- * nothing was taken, look again.
- */
 
 static ngx_int_t
 ngx_http_gate_limit_simple(ngx_http_request_t *r,
     ngx_http_gate_limit_t *limit, ngx_http_gate_ctx_t *ctx)
 {
-    gate_limit_env_t            *env;
-    ngx_gate_limit_conf_t       *lc;
-    ngx_gate_limit_zone_t       *sh;
-    ngx_http_gate_quota_t       *q;
-    ngx_gate_limit_count_t      *count;
-    ngx_http_gate_limit_zone_t  *zone;
+    ngx_http_gate_quota_t  *q;
 
-    lc = limit->lc;
-    zone = lc->http;
-    sh = lc->sh;
     q = ctx->quotas;
-    env = &zone->env;
 
-    if (!limit->simple || ngx_gate_limit_overridden(sh)
-        || ngx_gate_mode(lc->node->sh, NGX_GATE_MODE_LIMIT)
-           != NGX_GATE_MODE_ENFORCE
-        || ngx_http_gate_fetch(r, &zone->key, &q->key) != NGX_OK
-        || q->key.len == 0)
-    {
-        return NGX_DECLINED;
-    }
-
-    q->take.hash = ngx_gate_limit_hash(lc, q->key.data, q->key.len);
-    q->take.rate = lc->policy.rate;
-    q->take.cls = lc->cls;
-    q->take.cost = limit->units;
-
-    ngx_gate_limit_env(lc, env);
-
-    if (env->away
-        || gate_limit_take(lc->table, env, &q->take) != GATE_LIMIT_PASSED)
-    {
+    if (ngx_http_gate_limit_pass(r, limit, &q->key, &q->take) != NGX_OK) {
         return NGX_DECLINED;
     }
 
     q->limit = limit;
-    q->policy = &lc->policy;
+    q->policy = &limit->lc->policy;
     q->result = NGX_HTTP_GATE_PASSED;
     q->flags = NGX_HTTP_GATE_QUOTA_SHOWN;
 
     ctx->nquotas = 1;
     ctx->limited = NGX_HTTP_GATE_LIMIT_DONE;
     ctx->told = (limit->headers != 0);
-
-    count = &sh->counts[ngx_process_slot];
-    count->passed++;
-
-    if (q->take.evicted) {
-        count->evicted++;
-        count->dropped += q->take.dropped;
-    }
-
-    if (q->take.flush && env->shared) {
-        ngx_gate_limit_flush(lc);
-    }
 
     return NGX_OK;
 }

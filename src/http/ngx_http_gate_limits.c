@@ -15,11 +15,6 @@
 #include "ngx_http_gate_out.h"
 
 
-/* tables up to this size are looked through when somebody asks */
-
-#define NGX_HTTP_GATE_LIMITS_SCAN  (256 * 1024)
-
-
 typedef struct {
     const char                *name;
     size_t                     offset;    /* in ngx_gate_limit_count_t */
@@ -228,7 +223,7 @@ ngx_http_gate_limits_seen(ngx_gate_limit_conf_t *lc, gate_limit_count_t *seen)
 
     slots = gate_limit_slots(lc->table);
 
-    if (slots > NGX_HTTP_GATE_LIMITS_SCAN) {
+    if (slots > NGX_GATE_LIMIT_SCAN) {
         *seen = lc->sh->swept;
         return;
     }

@@ -584,7 +584,7 @@ ngx_http_gate_init_phases(ngx_conf_t *cf)
         *h = ngx_http_gate_limit_handler;
     }
 
-    if (gmcf->maintenance || gmcf->composites.nelts || gmcf->limits.nelts) {
+    if (gmcf->maintenance || gmcf->composites.nelts || gmcf->told) {
         ngx_http_next_header_filter = ngx_http_top_header_filter;
         ngx_http_top_header_filter = ngx_http_gate_header_filter;
     }

@@ -298,8 +298,9 @@ ngx_http_gate_quota_seconds(int64_t ns)
 ngx_int_t
 ngx_http_gate_limit_refuse(ngx_http_request_t *r, ngx_http_gate_ctx_t *ctx)
 {
-    ngx_int_t   rc;
-    ngx_uint_t  i, status;
+    ngx_int_t                   rc;
+    ngx_uint_t                  i, status;
+    ngx_http_gate_main_conf_t  *gmcf;
 
     status = NGX_HTTP_TOO_MANY_REQUESTS;
 
@@ -311,11 +312,27 @@ ngx_http_gate_limit_refuse(ngx_http_request_t *r, ngx_http_gate_ctx_t *ctx)
         }
     }
 
+    /* here, as there is no header filter where nobody else is told anything */
+
+    if (ngx_http_gate_limit_header_filter(r, ctx) != NGX_OK) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return NGX_DONE;
+    }
+
+    ctx->told = 0;
+
     /* nginx's own page where the operator has one, or no answer at all */
 
     rc = (ngx_int_t) status;
 
-    if (status != NGX_HTTP_CLOSE && !ngx_http_gate_quota_page(r, status)) {
+    /* where no limit shows headers there is no filter that would add them */
+
+    gmcf = ngx_http_get_module_main_conf(r, ngx_http_gate_module);
+
+    if (!gmcf->filter && ngx_http_gate_quota_refused(r, ctx) != NGX_OK) {
+        rc = NGX_HTTP_INTERNAL_SERVER_ERROR;
+
+    } else if (status != NGX_HTTP_CLOSE && !ngx_http_gate_quota_page(r, status)) {
 
         /* the status of an error that brought the request here */
 

@@ -58,19 +58,6 @@ static void ngx_gate_limit_sweep(ngx_gate_limit_conf_t *lc);
 static ngx_queue_t  ngx_gate_limit_adopted;
 
 
-int64_t
-ngx_gate_nsec(void)
-{
-    struct timespec  ts;
-
-    /* never fails, and is no system call where the vDSO has it */
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (int64_t) ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
-
 ngx_int_t
 ngx_gate_limit_add(ngx_conf_t *cf, ngx_gate_limit_conf_t *lc, void *tag)
 {
@@ -389,7 +376,7 @@ ngx_gate_limit_hash(ngx_gate_limit_conf_t *lc, u_char *key, size_t len)
 {
     uint64_t  hash;
 
-    hash = gate_siphash(lc->sh->seed, key, len);
+    hash = gate_siphash_short(lc->sh->seed, key, len);
 
     /* 0 is no key in the table */
 
@@ -424,24 +411,6 @@ ngx_gate_limit_override(ngx_gate_limit_conf_t *lc, uint64_t hash)
     }
 
     return NULL;
-}
-
-
-void
-ngx_gate_limit_env(ngx_gate_limit_conf_t *lc, gate_limit_env_t *env)
-{
-    env->now = ngx_gate_nsec();
-    env->shared = ngx_gate_limit_fleet(lc);
-    env->away = 0;
-    env->nodes = ngx_gate_peek(&lc->sh->nodes);
-    env->stale = (int64_t) NGX_GATE_LIMIT_STALE_MSEC * 1000000;
-    env->asof = env->now;
-
-    if (env->shared && !ngx_gate_load(&lc->sh->online)) {
-        env->away = (lc->loss == NGX_GATE_LOSS_SHARE) ? GATE_LIMIT_AWAY_SHARE
-                                                      : GATE_LIMIT_AWAY_LOCAL;
-        env->asof = (int64_t) ngx_gate_peek(&lc->sh->lost_msec) * 1000000;
-    }
 }
 
 
@@ -497,6 +466,14 @@ ngx_gate_limit_sweep(ngx_gate_limit_conf_t *lc)
     ngx_gate_limit_zone_t  *sh;
 
     sh = lc->sh;
+
+    /* in a fleet, it also finds what was not marked */
+
+    if (!ngx_gate_limit_fleet(lc)
+        && gate_limit_slots(lc->table) <= NGX_GATE_LIMIT_SCAN)
+    {
+        return;
+    }
 
     past = ngx_current_msec - sh->sweep_msec;
     most = ngx_min(past, 1000) * gate_limit_slots(lc->table)

@@ -38,6 +38,10 @@
 #define NGX_GATE_LIMIT_SPACE_MSEC 2        /* between batches, flushed early */
 #define NGX_GATE_LIMIT_STALE_MSEC 1000
 
+/* slots; a table up to this size is looked through when somebody asks */
+
+#define NGX_GATE_LIMIT_SCAN       (256 * 1024)
+
 /* sync= */
 
 #define NGX_GATE_SYNC_OFF         0        /* this node alone */
@@ -177,9 +181,6 @@ ngx_int_t ngx_gate_limit_add(ngx_conf_t *cf, ngx_gate_limit_conf_t *lc,
 /* In the master, once the cycle is committed. */
 void ngx_gate_limit_adopt(ngx_gate_node_t *node, ngx_log_t *log);
 
-/* Nanoseconds of the monotonic clock, read now: nginx's own is of ms. */
-int64_t ngx_gate_nsec(void);
-
 /* This process's counters. */
 #define ngx_gate_limit_counts(lc)                                             \
     (&(lc)->sh->counts[ngx_process_slot])
@@ -199,9 +200,6 @@ uint64_t ngx_gate_limit_hash(ngx_gate_limit_conf_t *lc, u_char *key,
 /* The policy of that key if Redis says another one, else NULL. */
 const gate_policy_t *ngx_gate_limit_override(ngx_gate_limit_conf_t *lc,
     uint64_t hash);
-
-/* How things stand for a decision now. */
-void ngx_gate_limit_env(ngx_gate_limit_conf_t *lc, gate_limit_env_t *env);
 
 /* Whether that zone has something to do with Redis at all. */
 #define ngx_gate_limit_fleet(lc)                                              \
@@ -229,6 +227,47 @@ void ngx_gate_wake(void);
 
 
 #pragma GCC visibility pop
+
+
+/* Nanoseconds of the monotonic clock, read now: nginx's own is of ms. */
+
+static ngx_inline int64_t
+ngx_gate_nsec(void)
+{
+    struct timespec  ts;
+
+    /* never fails, and is no system call where the vDSO has it */
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (int64_t) ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+
+/* How things stand for a decision now. */
+
+static ngx_inline void
+ngx_gate_limit_env(ngx_gate_limit_conf_t *lc, gate_limit_env_t *env)
+{
+    env->now = ngx_gate_nsec();
+    env->shared = ngx_gate_limit_fleet(lc);
+    env->away = 0;
+
+    if (!env->shared) {
+        return;
+    }
+
+    env->nodes = 1;
+    env->stale = (int64_t) NGX_GATE_LIMIT_STALE_MSEC * 1000000;
+    env->asof = env->now;
+
+    if (!ngx_gate_load(&lc->sh->online)) {
+        env->away = (lc->loss == NGX_GATE_LOSS_SHARE) ? GATE_LIMIT_AWAY_SHARE
+                                                      : GATE_LIMIT_AWAY_LOCAL;
+        env->nodes = ngx_gate_peek(&lc->sh->nodes);
+        env->asof = (int64_t) ngx_gate_peek(&lc->sh->lost_msec) * 1000000;
+    }
+}
 
 
 #endif /* _NGX_GATE_LIMIT_H_INCLUDED_ */

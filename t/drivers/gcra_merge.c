@@ -37,6 +37,7 @@ static const char  merge_usage[] =
     "  --keys N           1, of each the budget above\n"
     "  --one-node         all requests come to the first node\n"
     "  --sync SECONDS     0.1, between two syncs\n"
+    "  --space SECONDS    0.002, between batches that are sent early\n"
     "  --rtt SECONDS      0.0005, round trip on average; half of it varies\n"
     "  --lost FRACTION    0, of exchanges whose question or answer is lost\n"
     "  --drift PPM        100, between clocks\n"
@@ -58,10 +59,9 @@ static const char  merge_usage[] =
 
 enum {
     OPT_NODES = 256, OPT_RATE, OPT_CAPACITY, OPT_OFFERED, OPT_PATTERN,
-    OPT_BURST, OPT_COST, OPT_KEYS, OPT_ONE_NODE, OPT_SYNC, OPT_RTT, OPT_LOST,
-    OPT_DRIFT, OPT_SECONDS, OPT_LOSS_FROM, OPT_LOSS_FOR, OPT_FORGET, OPT_SEED,
-    OPT_CHECK, OPT_RUNS, OPT_CHANGE_AT, OPT_CHANGE_TO,
-    OPT_HELP
+    OPT_BURST, OPT_COST, OPT_KEYS, OPT_ONE_NODE, OPT_SYNC, OPT_SPACE, OPT_RTT,
+    OPT_LOST, OPT_DRIFT, OPT_SECONDS, OPT_LOSS_FROM, OPT_LOSS_FOR, OPT_FORGET,
+    OPT_SEED, OPT_CHECK, OPT_RUNS, OPT_CHANGE_AT, OPT_CHANGE_TO, OPT_HELP
 };
 
 static const struct option  merge_options[] = {
@@ -75,6 +75,7 @@ static const struct option  merge_options[] = {
     { "keys",      1, NULL, OPT_KEYS },
     { "one-node",  0, NULL, OPT_ONE_NODE },
     { "sync",      1, NULL, OPT_SYNC },
+    { "space",     1, NULL, OPT_SPACE },
     { "rtt",       1, NULL, OPT_RTT },
     { "lost",      1, NULL, OPT_LOST },
     { "drift",     1, NULL, OPT_DRIFT },
@@ -191,6 +192,10 @@ merge_option(merge_conf_t *conf, int opt, const char *name, const char *arg)
 
     case OPT_SYNC:
         conf->sync = (int64_t) (merge_number(name, arg, 1e-3, 100) * 1e9);
+        break;
+
+    case OPT_SPACE:
+        conf->space = (int64_t) (merge_number(name, arg, 0, 10) * 1e9);
         break;
 
     case OPT_RTT:

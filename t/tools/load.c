@@ -6,6 +6,8 @@
  * been answered.  A due request opens a new connection while there are fewer
  * than -c, otherwise it goes to the connection that has been idle longest,
  * otherwise it waits.  Latency counts from the moment a request was due.
+ * With -P they become due at random, at that rate on average, as they do where
+ * many callers do not know of one another.
  *
  * Every request sent ends up in exactly one of "answered" and "errors".
  */
@@ -14,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -103,6 +106,8 @@ struct count {
 
 static double        rate = 1000;
 static double        duration;
+static uint64_t      number = UINT64_MAX;
+static int           poisson;
 static int           max_conns = 50;
 static int           keepalive = 1;
 static int           retry = 1;
@@ -818,6 +823,10 @@ read_answer(struct conn *c)
             return;
         }
 
+        /* it may have come while others were dealt with */
+
+        now = clock_us();
+
         if (n < 0) {
             broken(c, ERR_RESET);
             return;
@@ -935,12 +944,23 @@ set_timer(int fd, uint64_t when)
 }
 
 
+/* When the next request is due, us after the one before. */
+
+static double
+gap(void)
+{
+    double  mean = 1e6 / rate;
+
+    return poisson ? -log(1 - drand48()) * mean : mean;
+}
+
+
 static double
 run(void)
 {
     int                 i, n, tfd;
-    double              seconds;
-    uint64_t            begin, due, end, stop, tick, next, scheduled, ticks;
+    double              seconds, at;
+    uint64_t            begin, due, end, stop, tick, next, ticks;
     struct conn        *c;
     struct epoll_event  ev, evs[256];
 
@@ -956,7 +976,7 @@ run(void)
 
     begin = now = clock_us();
     end = duration > 0 ? begin + (uint64_t) (duration * 1e6) : UINT64_MAX;
-    scheduled = 0;
+    at = 0;
     stop = 0;
     tick = now;
 
@@ -968,13 +988,13 @@ run(void)
             check_timeouts(timeout_us);
         }
 
-        if (!stop && (stopping || now >= end)) {
+        if (!stop && (stopping || now >= end || sent >= number)) {
             stop = now;
         }
 
-        due = begin + (uint64_t) ((double) scheduled * 1e6 / rate);
+        due = begin + (uint64_t) at;
 
-        while (!stop && due <= now) {
+        while (!stop && due <= now && sent < number) {
             c = take_conn();
             if (c == NULL) {
                 break;
@@ -985,8 +1005,8 @@ run(void)
             }
 
             start_request(c, due);
-            scheduled++;
-            due = begin + (uint64_t) ((double) scheduled * 1e6 / rate);
+            at += gap();
+            due = begin + (uint64_t) at;
         }
 
         if (stop && nbusy == 0) {
@@ -1145,7 +1165,7 @@ parse_options(int argc, char **argv)
 {
     int  opt;
 
-    while ((opt = getopt(argc, argv, "r:d:c:KH:m:b:t:V:l:N")) != -1) {
+    while ((opt = getopt(argc, argv, "r:d:c:n:KPH:m:b:t:V:l:N")) != -1) {
         switch (opt) {
 
         case 'r':
@@ -1160,8 +1180,16 @@ parse_options(int argc, char **argv)
             max_conns = atoi(optarg);
             break;
 
+        case 'n':
+            number = strtoull(optarg, NULL, 10);
+            break;
+
         case 'K':
             keepalive = 0;
+            break;
+
+        case 'P':
+            poisson = 1;
             break;
 
         case 'H':
@@ -1210,9 +1238,12 @@ parse_options(int argc, char **argv)
     }
 
     if (optind != argc - 1) {
-        fatal("usage: load [-r rate] [-d seconds] [-c connections] [-K] [-N]"
-              " [-m method] [-b body]\n            [-H 'Name: value']..."
-              " [-t ms] [-V name]... [-l file] host:port/uri\n"
+        fatal("usage: load [-r rate] [-P] [-d seconds] [-n number]"
+              " [-c connections] [-K] [-N]\n            [-m method] [-b body]"
+              " [-H 'Name: value']... [-t ms] [-V name]...\n"
+              "            [-l file] host:port/uri\n"
+              "  -P  at random, with that rate\n"
+              "  -n  no more than so many requests\n"
               "  -K  one connection per request\n"
               "  -N  do not resend a request that met a closing connection\n"
               "  -t  give up a request after so many milliseconds\n"
@@ -1238,6 +1269,8 @@ main(int argc, char **argv)
     struct sigaction  sa;
 
     parse_options(argc, argv);
+
+    srand48((long) clock_us() ^ getpid());
 
     memset(&sa, 0, sizeof(sa));
     sa.sa_handler = on_signal;

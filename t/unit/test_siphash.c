@@ -22,12 +22,12 @@ static const uint64_t  test_vectors[] = {
 
 
 static uint64_t
-test_openssl(const unsigned char *in, size_t len)
+test_openssl(const unsigned char *in, size_t len, unsigned c, unsigned d)
 {
     size_t         i, size, out;
     EVP_MAC       *mac;
     uint64_t       h;
-    OSSL_PARAM     params[2];
+    OSSL_PARAM     params[4];
     EVP_MAC_CTX   *ctx;
     unsigned char  key[16], md[8];
 
@@ -38,7 +38,9 @@ test_openssl(const unsigned char *in, size_t len)
     h = 0;
     size = sizeof(md);
     params[0] = OSSL_PARAM_construct_size_t("size", &size);
-    params[1] = OSSL_PARAM_construct_end();
+    params[1] = OSSL_PARAM_construct_uint("c-rounds", &c);
+    params[2] = OSSL_PARAM_construct_uint("d-rounds", &d);
+    params[3] = OSSL_PARAM_construct_end();
 
     mac = EVP_MAC_fetch(NULL, "SIPHASH", NULL);
     ctx = EVP_MAC_CTX_new(mac);
@@ -99,10 +101,18 @@ main(void)
     bad = 0;
 
     for (i = 0; i <= sizeof(in); i++) {
-        bad += (gate_siphash(key, in, i) != test_openssl(in, i));
+        bad += (gate_siphash(key, in, i) != test_openssl(in, i, 2, 4));
     }
 
     tap_ok(bad == 0, "equal to OpenSSL's up to 65 bytes");
+
+    bad = 0;
+
+    for (i = 0; i <= sizeof(in); i++) {
+        bad += (gate_siphash_short(key, in, i) != test_openssl(in, i, 1, 3));
+    }
+
+    tap_ok(bad == 0, "the short one too, with its rounds");
 
     h = gate_siphash(key, in, 64);
     key[1] ^= 1;

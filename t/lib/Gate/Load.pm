@@ -34,7 +34,7 @@ sub build {
 
     my $cc = ($ENV{CC} || 'cc') . ' -std=c11 -O2 -Wall -Wextra'
         . ($so ? ' -shared -fPIC' : '');
-    my $out = `$cc -o $bin.$$ $src 2>&1`;
+    my $out = `$cc -o $bin.$$ $src -lm 2>&1`;
     die "cannot compile $name:\n$out\n" if $?;
     rename "$bin.$$", $bin or die "rename: $!\n";
     return $bin;
@@ -42,10 +42,12 @@ sub build {
 
 my $count = 0;
 
-# Options: port, uri, dir (for its files), rate (per second), duration
-# (seconds; otherwise until stop), conns, timeout (ms), headers (hash or
-# list of pairs), method, body, value (names of response headers to count),
-# close (one connection per request), no_retry, log (1: keep log()).
+# Options: port, uri, dir (for its files), rate (per second), random (1: as of
+# many callers, not evenly), duration (seconds; otherwise until stop), number
+# (of requests, the most; within so many seconds: within), conns, timeout (ms),
+# headers (hash or list of pairs), method, body, value (names of response
+# headers to count), close (one connection per request), no_retry, log (1: keep
+# log()).
 
 sub start {
     my ($class, %opt) = @_;
@@ -56,6 +58,8 @@ sub start {
     push @cmd, '-d', $opt{duration} if $opt{duration};
     push @cmd, '-m', $opt{method} if defined $opt{method};
     push @cmd, '-b', $opt{body} if defined $opt{body};
+    push @cmd, '-n', $opt{number} if $opt{number};
+    push @cmd, '-P' if $opt{random};
     push @cmd, '-K' if $opt{close};
     push @cmd, '-N' if $opt{no_retry};
 
@@ -69,7 +73,7 @@ sub start {
     push @cmd, map { ('-V', $_) }
         ref $value ? @$value : defined $value ? $value : ();
 
-    my $self = bless { limit => ($opt{duration} || 0)
+    my $self = bless { limit => ($opt{duration} || $opt{within} || 0)
         + ($opt{timeout} || 10_000) / 1000 + 10 }, $class;
 
     my $base = "$opt{dir}/load-$$-" . ++$count;
