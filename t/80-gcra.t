@@ -344,6 +344,30 @@ subtest 'Redis is away for twenty seconds of sixty' => sub {
     }
 };
 
+subtest 'a rate that changes' => sub {
+    for my $case (['10r/s', '100r/s', 100], ['60r/m', '600r/m', 10],
+                  ['100r/s', '500r/s', 500], ['100r/s', '10r/s', 100])
+    {
+        for my $capacity (2, 20, 100) {
+            my ($from, $to, $most) = @$case;
+            my $f = fleet('--rate', $from, '--change-to', $to,
+                          qw(--change-at 20 --seconds 40 --offered 400
+                             --pattern even --capacity), $capacity);
+
+            my ($got, $want) = ($f->{'after the change'} // '')
+                               =~ /^(\d+), one counter (\d+)/;
+
+            # there is a second in which nodes hear of it one by one, and
+            # what three of them took before is not free
+
+            cmp_ok(abs(($got // 1e9) - ($want // 0)), '<=',
+                   $most + $capacity + 3,
+                   "$from to $to, capacity $capacity: costs or gives a "
+                   . 'capacity at most') or diag("$got, not $want");
+        }
+    }
+};
+
 subtest 'what the simulation does not take' => sub {
     for my $bad (['--nodes', 0], ['--nodes', 'x'], ['--rate', '0r/s'],
                  ['--pattern', 'odd'], ['--what'], ['it'])

@@ -54,7 +54,7 @@ sub admitted { return (take($me, @_))[0] }
 
 sub value {
     my ($us, $spent) = ($r->cmd('GET', $_[0]) || '')
-        =~ /^(\d+\.\d{3})((?: [0-9a-f]+:\d+)+)$/;
+        =~ /^(\d+\.\d{3}) \d{16}((?: [0-9a-f]+:\d+)+)$/;
     return ($us, { ($spent || '') =~ / (\w+):(\d+)/g });
 }
 
@@ -70,7 +70,7 @@ sub now {
 sub owes {
     my ($key, $seconds, @spent) = @_;
     $r->cmd('SET', $key, join ' ', sprintf('%.0f.000', now() + $seconds * 1e6),
-        @spent);
+        sprintf('%016d', 1), @spent);
 }
 
 sub about {
@@ -246,6 +246,17 @@ subtest 'what Redis forgot' => sub {
         (take($me, [$a, 0, 100 * $SEC, 3, 5000 * $SEC]))[1]{debt} } 4, 1;
     is("@most", 1800 * $SEC . ' ' . 900 * $SEC,
         'nobody remembers more than a capacity for each node, and two');
+};
+
+subtest 'the rate is another one' => sub {
+    clean();
+
+    take($me, [$a, 2, 100 * $SEC, 3]);
+
+    my ($ok, $l) = take($me, [$a, 1, $SEC, 3]);
+    is($ok, 1, 'who spent two of three has one at another rate');
+    ok($l->{debt} > 2 * $SEC && $l->{debt} <= 3 * $SEC, 'and owes three of it')
+        or diag($l->{debt});
 };
 
 subtest 'what makes no sense' => sub {

@@ -140,7 +140,10 @@ subtest 'TLS, a password and no more rights than needed' => sub {
     exact($f, $r, 'a script that Redis forgot is sent again');
 
     $r->cmd('ACL', 'SETUSER', 'gate', '-evalsha', '-eval');
-    $f->node(0)->kill_worker('KILL') for 1 .. 2;
+    $f->node(0)->kill_worker('KILL', pid => $_) for $f->node(0)->workers;
+    ok(eval { wait_for {
+        2 == (() = $f->node(0)->log_from(0) =~ /\[info\].*NOPERM/g);
+    } }, 'new workers may not ask') || diag($@);
     my $t0 = time;
     my @answers = map { $f->node(0)->get('/asked?key=' . key()) } 1 .. 10;
     is(scalar(grep { $_->status == 200 } @answers), 10, 'without the right '

@@ -23,6 +23,7 @@ typedef struct {
     int64_t             fleet;
     int64_t             seen_tat;      /* what is in the slot */
     uint64_t            seen_word;
+    int64_t             seen_fleet;
     int64_t             next_tat;
     int                 flush;
 } gate_limit_debtor_t;
@@ -37,6 +38,8 @@ static int gate_limit_take_slowly(gate_limit_table_t *t,
     gate_limit_slot_t *s);
 static void gate_limit_nothing(const gate_limit_take_t *take,
     gate_limit_debtor_t *d);
+static void gate_limit_move(gate_limit_slot_t *s,
+    const gate_limit_take_t *take, const gate_limit_debtor_t *d);
 
 
 /*
@@ -218,6 +221,7 @@ gate_limit_read(gate_limit_table_t *t, gate_limit_slot_t **s, int64_t now,
     d->fleet = gate_limit_load(&(*s)->fleet);
     d->seen_word = d->word;
     d->seen_tat = d->tat;
+    d->seen_fleet = d->fleet;
 
     if (!gate_limit_is(*s, d->word, take->hash)) {
         *s = gate_limit_find(t, take->hash);
@@ -240,9 +244,46 @@ gate_limit_read(gate_limit_table_t *t, gate_limit_slot_t **s, int64_t now,
     if (gate_limit_cls_of(d->word) != take->cls || take->cls == 0) {
         d->tat = gate_limit_convert(t, gate_limit_cls_of(d->word), take->cls,
                                     &take->rate, d->tat, now);
+        d->fleet = gate_limit_convert(t, gate_limit_cls_of(d->word),
+                                      take->cls, &take->rate, d->fleet, now);
     }
 
     return 1;
+}
+
+
+/*
+ * What is owed goes on to be paid at the new rate, from now on.  Without this
+ * who is refused would pay at the old one, and never be met under the new.
+ * Not where a key has now this rate and now that: each change cuts what is
+ * owed to a capacity, and who can choose would be given that each time.
+ */
+
+static void
+gate_limit_move(gate_limit_slot_t *s, const gate_limit_take_t *take,
+    const gate_limit_debtor_t *d)
+{
+    int64_t   fleet;
+    uint64_t  word;
+
+    if (!take->firm || gate_limit_cls_of(d->seen_word) == take->cls
+        || gate_limit_is_new(d->seen_word))
+    {
+        return;
+    }
+
+    word = gate_limit_next(d->seen_word, take->cls, 0);
+
+    if (gate_limit_cas(&s->tat, &s->word, d->seen_tat, d->seen_word, d->tat,
+                       word))
+    {
+        /* of two words of Redis the later one counts, which is the agent's */
+
+        fleet = d->seen_fleet;
+        (void) __atomic_compare_exchange_n(&s->fleet, &fleet, d->fleet, 0,
+                                           __ATOMIC_SEQ_CST,
+                                           __ATOMIC_SEQ_CST);
+    }
 }
 
 
@@ -456,6 +497,7 @@ gate_limit_take_slowly(gate_limit_table_t *t, const gate_limit_env_t *env,
         if (rc != GATE_LIMIT_PASSED || take->cost == 0) {
 
             if (gate_limit_load(&s->word) == d.seen_word) {
+                gate_limit_move(s, take, &d);
                 break;
             }
 
@@ -524,6 +566,11 @@ gate_limit_peek(gate_limit_table_t *t, const gate_limit_env_t *env,
 
         if (gate_limit_load(&s->word) == d.seen_word) {
             take->slot = gate_limit_number(t, s);
+
+            if (rc == GATE_LIMIT_LIMITED) {
+                gate_limit_move(s, take, &d);
+            }
+
             break;
         }
     }

@@ -130,6 +130,9 @@ typedef struct {
     gate_rate_t   rate;
     uint8_t       cls;                 /* of that rate */
     int64_t       cost;
+    unsigned      firm:1;              /* the rate is the key's own: another
+                                          one that it was met under before is
+                                          over, also if this is refused */
 
     /* what came of it */
 

@@ -10,8 +10,9 @@
 --       none: given back), interval in ns, capacity, and the debt in ns as
 --       the node reckons it, less than none where it has been paid for a while
 -- -> { 1 if it was applied, 0 if it had been already, us of this clock, then
---    for each budget: debt in ns and number of nodes that spend from it;
---    or -1 and 0, where the key holds something else }
+--    for each budget: debt in ns, less than none where it has been paid for a
+--    while, and number of nodes that spend from it, 0 where there is nothing
+--    (any more), -1 where the key holds something else }
 --
 -- Debts merge without loss: the TAT becomes what is here and what was taken,
 -- but at least what the node reckons, which restores it where it was lost.
@@ -27,6 +28,7 @@
 
 local ARGS = 4
 local SEQ_TTL = 86400           -- s
+local SLOW = 1000000000         -- ns: an answer may take so long
 local WAY_MAX = 60000000        -- us: more is a clock that was set
 
 local keys, argv = KEYS, ARGV
@@ -68,17 +70,17 @@ local reply = { new and 1 or 0, now_us }
 local me = tat_spender(id)
 
 for i = 2, #keys do
-    local debt, nodes = -1, 0
+    local debt, nodes = 0, -1
 
     if not other[i] then
         local arg = i * ARGS - 3
+        local interval = tonumber(argv[arg + 1])
         local units, others, mine = tonumber(argv[arg]), nil, nil
 
-        debt, others, nodes, mine = tat_read(values[i], id)
+        debt, others, nodes, mine = tat_read(values[i], id, interval)
 
         if new then
-            local interval = tonumber(argv[arg + 1])
-            local most = capacities * interval * argv[arg + 2]
+            local most = capacities * interval * argv[arg + 2] + SLOW
             local told = argv[arg + 3] - way
 
             debt = debt and debt + units * interval or told
@@ -87,11 +89,11 @@ for i = 2, #keys do
 
             mine = units > 0 and me or mine
 
-            tat_write(keys[i], debt, mine .. others)
+            tat_write(keys[i], debt, interval, mine .. others)
         end
 
         nodes = mine == '' and nodes or nodes + 1
-        debt = debt and debt > 0 and debt or 0
+        debt = debt or 0
     end
 
     reply[i * 2 - 1] = debt

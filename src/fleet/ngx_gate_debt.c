@@ -18,6 +18,7 @@
 #define NGX_GATE_DEBT_ALIVE   3000    /* ms, in which each node says so */
 #define NGX_GATE_DEBT_LOOK    65536   /* slots that are looked at in a turn */
 #define NGX_GATE_DEBT_LAST    16      /* batches of a zone, when nginx ends */
+#define NGX_GATE_DEBT_SLOW    INT64_C(1000000000)    /* ns; in limit.lua too */
 
 /* the year 2200, in us: what is later is no time */
 #define NGX_GATE_DEBT_TIME_MAX  INT64_C(7258118400000000)
@@ -631,7 +632,7 @@ ngx_gate_debt_acked(ngx_gate_debt_zone_t *z, redisReply *reply)
     for (i = n; i > 0; i--) {
         e = &reply->element[NGX_GATE_DEBT_REPLY + 2 * (i - 1)];
 
-        other += (e[0]->integer < 0);
+        other += (e[1]->integer < 0);
 
         ngx_gate_debt_told(z, &b->debts[i - 1], now, e[0]->integer,
                            e[1]->integer);
@@ -662,26 +663,28 @@ ngx_gate_debt_told(ngx_gate_debt_zone_t *z, gate_limit_debt_t *d, int64_t now,
     int64_t      max;
     gate_rate_t  rate;
 
-    if (debt < 0 || !z->lc->sh->online) {
+    if (nodes <= 0 || !z->lc->sh->online) {
 
         /*
          * It could not be done, or we are coming back: then the debt that was
-         * made while we were alone is to be settled before anything else.
+         * made while we were alone is to be settled before anything else, by
+         * the number of nodes that it was made for.
          */
 
         debt = d->tat - now;
+        nodes = 0;
     }
 
     max = GATE_GCRA_MAX;
 
     if (gate_limit_class_rate(z->lc->table, d->cls, &rate) == 0) {
         max = rate.interval * rate.capacity
-              * ngx_min(z->lc->sh->nodes + 2, GATE_GCRA_CLAMP);
+              * ngx_min(z->lc->sh->nodes + 2, GATE_GCRA_CLAMP)
+              + NGX_GATE_DEBT_SLOW;
     }
 
     debt = ngx_min(debt, max);
 
-    nodes = ngx_max(nodes, 1);
     nodes = ngx_min(nodes, GATE_LIMIT_NODES_MAX);
 
     gate_limit_acked(z->lc->table, d, now, debt, (unsigned) nodes);

@@ -32,7 +32,7 @@ for i = 1, #KEYS do
         return redis.error_reply('GATEWRONGTYPE ' .. KEYS[i])
     end
 
-    local debt, others, n = tat_read(text, id)
+    local debt, others, n = tat_read(text, id, interval)
 
     -- each node may have admitted a capacity before it heard of the others
 
@@ -46,7 +46,7 @@ for i = 1, #KEYS do
     end
 
     budgets[i] = { limited = limited and 1 or 0, debt = debt, nodes = n + 1,
-                   price = interval * cost,
+                   price = interval * cost, interval = interval,
                    spenders = tat_spender(id) .. others }
 end
 
@@ -56,7 +56,7 @@ for i, b in ipairs(budgets) do
 
     if admitted == 1 and b.price > 0 then
         b.debt = b.debt + b.price
-        tat_write(KEYS[i], b.debt, b.spenders)
+        tat_write(KEYS[i], b.debt, b.interval, b.spenders)
     end
 
     reply[#reply + 1] = b.limited

@@ -4,12 +4,14 @@
 -- What the scripts for limits have in common; the build puts it in front of
 -- them.
 --
--- A caller's debt is a string: "<tat> <id>:<sec> <id>:<sec> ...".  tat is
--- when it will be paid, in us of Redis's clock, with three decimals (a third
--- of a ms in whole us would be 0.1 % off); then who spent from it and when,
--- nodes by the first eight digits of their boot, in seconds of Redis's clock.
--- All parts have the same length, as long as seconds have ten digits.  It
--- goes KEEP after the debt is paid.
+-- A caller's debt is a string: "<tat> <interval> <id>:<sec> <id>:<sec> ..".
+-- tat is when it will be paid, in us of Redis's clock, with three decimals (a
+-- third of a ms in whole us would be 0.1 % off); interval, in ns, is of the
+-- rate that it was made at: who owes five requests owes five requests of
+-- another rate.  Then who spent from it and when, nodes by the first eight
+-- digits of their boot, in seconds of Redis's clock.  All parts have the same
+-- length, as long as seconds have ten digits.  It goes KEEP after the debt is
+-- paid.
 --
 -- Debts are ns, less than none where they have been paid for a while.  Of
 -- them a double holds a hundred days without loss, and of times neither all
@@ -23,6 +25,8 @@ local SPENT = 3                 -- s: who spent since then counts
 local SPENDERS = 63
 local PART = 20                 -- bytes of a spender
 local TAT = 20                  -- bytes
+local HEAD = TAT + 17           -- and of the interval
+local INTERVAL = 1000           -- ns
 local KEEP = 10000              -- ms
 
 local clock = call('TIME')
@@ -67,23 +71,34 @@ local function tat_spenders(rest, node)
 end
 
 
--- Of a value, which may be any text or false: the debt, nil where there is
--- none, and the spenders, as above.
-local function tat_read(text, node)
-    local s, us
+-- Of a value, which may be any text or false: the debt at that interval, nil
+-- where there is none, and the spenders, as above.
+local function tat_read(text, node, interval)
+    local s, us, made
 
     if text and sub(text, 17, 17) == '.' then
         s, us = tonumber(sub(text, 1, 10)), tonumber(sub(text, 11, TAT))
+        made = tonumber(sub(text, TAT + 2, HEAD))
     end
 
     -- a text that is none of ours is written anew
 
-    if not s or not us or #text < TAT then
+    if not s or not us or not made or made < 1 then
         return nil, '', 0, ''
     end
 
     local debt = (s - now_s) * 1000000000 + floor(us * 1000 + 0.5) - now_ns
-    local rest = sub(text, TAT + 1)
+    local rest = sub(text, HEAD + 1)
+
+    -- the whole of it: nodes that hear of a rate one after the other must not
+    -- lose something each time; less than INTERVAL is said where a node does
+    -- not know its rate
+
+    if made ~= interval and debt > 0 and made >= INTERVAL
+       and interval >= INTERVAL
+    then
+        debt = floor(debt / made * interval)
+    end
 
     -- a lone spender is most of what there is
 
@@ -95,8 +110,8 @@ local function tat_read(text, node)
 end
 
 
--- This is the debt now, and these are the spenders.
-local function tat_write(key, debt, spenders)
+-- This is the debt now, at that interval, and these are the spenders.
+local function tat_write(key, debt, interval, spenders)
     local ns = debt + now_ns
     local s = floor(ns / 1000000000)
 
@@ -104,8 +119,8 @@ local function tat_write(key, debt, spenders)
 
     local us = floor(ns / 1000)
 
-    call('SET', key, format('%d%06d.%03d%s', now_s + s, us, ns - us * 1000,
-                            spenders),
+    call('SET', key, format('%d%06d.%03d %016.0f%s', now_s + s, us,
+                            ns - us * 1000, interval, spenders),
          'PX', debt < 1000000 and KEEP or floor(debt / 1000000) + KEEP)
 end
 

@@ -120,8 +120,6 @@ typedef struct {
                                                  none: there is no limit */
     ngx_uint_t                   told;        /* some limit has headers */
     ngx_uint_t                   sized;       /* gate_zone was given */
-    ngx_uint_t                   told;        /* some limit has headers */
-    ngx_uint_t                   filter;      /* there is a header filter */
     size_t                       spare;       /* sizes of what comes along */
     size_t                       quota;       /* with a context */
 } ngx_http_gate_main_conf_t;

@@ -190,7 +190,6 @@ ngx_http_gate_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     *use = limit;
 
     gmcf->enabled = 1;
-    gmcf->told |= limit->headers;
 
     return NGX_CONF_OK;
 }

@@ -102,6 +102,7 @@ ngx_http_gate_limit_pass(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
     take->rate = lc->policy.rate;
     take->cls = lc->cls;
     take->cost = limit->units;
+    take->firm = 0;
 
     ngx_gate_limit_env(lc, &env);
 

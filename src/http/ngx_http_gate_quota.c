@@ -298,9 +298,8 @@ ngx_http_gate_quota_seconds(int64_t ns)
 ngx_int_t
 ngx_http_gate_limit_refuse(ngx_http_request_t *r, ngx_http_gate_ctx_t *ctx)
 {
-    ngx_int_t                   rc;
-    ngx_uint_t                  i, status;
-    ngx_http_gate_main_conf_t  *gmcf;
+    ngx_int_t   rc;
+    ngx_uint_t  i, status;
 
     status = NGX_HTTP_TOO_MANY_REQUESTS;
 
@@ -325,14 +324,7 @@ ngx_http_gate_limit_refuse(ngx_http_request_t *r, ngx_http_gate_ctx_t *ctx)
 
     rc = (ngx_int_t) status;
 
-    /* where no limit shows headers there is no filter that would add them */
-
-    gmcf = ngx_http_get_module_main_conf(r, ngx_http_gate_module);
-
-    if (!gmcf->filter && ngx_http_gate_quota_refused(r, ctx) != NGX_OK) {
-        rc = NGX_HTTP_INTERNAL_SERVER_ERROR;
-
-    } else if (status != NGX_HTTP_CLOSE && !ngx_http_gate_quota_page(r, status)) {
+    if (status != NGX_HTTP_CLOSE && !ngx_http_gate_quota_page(r, status)) {
 
         /* the status of an error that brought the request here */
 

@@ -45,6 +45,7 @@ ngx_http_gate_limit_policy(ngx_http_request_t *r, ngx_http_gate_quota_t *q)
 
     q->policy = &lc->policy;
     q->take.cls = lc->cls;
+    q->take.firm = (zone->rate.value == NULL);
 
     other = ngx_gate_limit_override(lc, q->take.hash);
 
@@ -55,6 +56,7 @@ ngx_http_gate_limit_policy(ngx_http_request_t *r, ngx_http_gate_quota_t *q)
         q->own = *other;
         q->policy = &q->own;
         q->take.cls = gate_limit_class(lc->table, &q->own.rate);
+        q->take.firm = 1;
 
     } else if (zone->rate.value) {
         rc = ngx_http_gate_tier(r, q);

@@ -104,12 +104,12 @@ sub share { my ($part, $all) = @_; return 100 * $part / $all }
 
 # More requests than the budget, everywhere.  How much can be too much is what
 # docs/limits.md says: of what each other node has not told yet, with a round
-# trip as long as answers took here.
+# trip as long as the slowest answer took here, for it is about the worst moment.
 
 sub bound {
     my ($run, $capacity, $rate) = @_;
 
-    my $way = $run->latency(0.99) / 1000;
+    my $way = $run->latency(1) / 1000;
     my $blind = $capacity / 8 + 1 + $rate * (0.0021 + $way);
     my $share = $capacity / NODES > 3 ? $capacity / NODES : 3;
     my $all = $capacity + RATE * $way;

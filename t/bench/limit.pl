@@ -661,8 +661,6 @@ sub memory {
 
     printf "  gate_limit: %d bytes, %.1f for each key\n", $bytes,
         $bytes / $keys;
-    printf "  status: %s\n", join ', ', map { "$_ $z->{keys}{$_}" }
-        sort keys %{ $z->{keys} || {} };
     finish($t);
 
     printf "  limit_req: %d bytes, %d keys, %.1f for each key\n\n", $bytes2,

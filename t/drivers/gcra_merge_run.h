@@ -601,6 +601,7 @@ merge_decide(unsigned i)
     take.rate = node->rate;
     take.cls = node->cls;
     take.cost = merge.conf->cost;
+    take.firm = 1;
 
     merge_env(node, &env);
 
