@@ -27,6 +27,8 @@ $t->http(workers => 2, <<"EOF");
     gate_maintenance_file %%DIR%%/closed switch=shop;
     map \$http_x_operator \$operator { default 0; yes 1; }
 
+    gate_limit_zone per_key key=\$arg_key rate=3r/h;
+
     upstream v1 { server @{[ $v1->addr ]}; }
     upstream v2 { server @{[ $v2->addr ]}; }
     upstream web {

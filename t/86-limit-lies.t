@@ -34,9 +34,15 @@ sub redis { return $l->status(0)->{redis} }
 
 sub errors { return redis()->{errors}{ $_[0] } || 0 }
 
-sub ints { return join '', '*' . @_ . "\r\n", map { ":$_\r\n" } @_ }
-
 sub text { my ($s) = @_; return '$' . length($s) . "\r\n$s\r\n" }
+
+# What limit.lua answers: two integers, and doubles in a text.
+
+sub told {
+    my ($applied, $now, @doubles) = @_;
+    return join '', "*3\r\n:$applied\r\n:$now\r\n",
+        text(pack '(d<)*', @doubles);
+}
 
 # us of Redis's clock
 
@@ -55,9 +61,10 @@ my ($max, $min) = ('9223372036854775807', '-9223372036854775808');
 subtest 'replies of another shape' => sub {
     for my $case (['a number', ":1\r\n"], ['nothing', "\$-1\r\n"],
         ['no array', "*-1\r\n"], ['a text', "+OK\r\n"],
-        ['an empty array', "*0\r\n"], ['one too short', ints(1, now(), 5)],
-        ['one too long', ints(1, now(), 5, 1, 7)],
-        ['texts', '*4' . "\r\n" . join('', map { text($_) } 1, 2, 3, 4)],
+        ['an empty array', "*0\r\n"], ['one too short', told(1, now(), 5)],
+        ['one too long', told(1, now(), 5, 1, 7)],
+        ['integers', "*4\r\n:1\r\n:1\r\n:1\r\n:1\r\n"],
+        ['texts', "*3\r\n" . join('', map { text($_) } 1, 2, 'x' x 16)],
         ['arrays', "*4\r\n*0\r\n*0\r\n*0\r\n*0\r\n"])
     {
         my ($what, $bytes) = @$case;
@@ -83,10 +90,12 @@ subtest 'numbers that make no sense' => sub {
         [1, $now, 0, $max], [1, $now, 0, $min], [$max, $now, 5, 5],
         [$min, $now, 5, 5], [1, 0, 5, 1], [1, $max, 5, 1], [1, $min, 5, 1],
         [1, $max, $max, $max], [1, $min, $min, $min],
+        [1, $now, 'nan', 1], [1, $now, 5, 'nan'], [1, $now, 'inf', '-inf'],
+        [1, $now, '-inf', 'inf'],
         [1, $now + 86400e6, 5, 1], [1, $now - 86400e6, 5, 1])
     {
         my $key = 'number' . ++$number;
-        $fake->on($name{limit}, ints(map { sprintf '%s', $_ } @$n));
+        $fake->on($name{limit}, told(@$n));
         my $passed = $l->take(0, 3, $key);
         sleep 0.15;
         $passed += $l->take(0, 40, $key);
@@ -102,7 +111,7 @@ subtest 'numbers that make no sense' => sub {
 
     # a debt beyond all sense is no debt for ever
 
-    $fake->next($name{limit}, ints(1, now(), $max, 1));
+    $fake->next($name{limit}, told(1, now(), $max, 1));
     $l->take(0, 1, 'ever');
     sleep 0.15;
     my $answer = $l->node(0)->get('/z?k=ever');

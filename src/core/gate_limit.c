@@ -40,6 +40,8 @@ static void gate_limit_nothing(const gate_limit_take_t *take,
     gate_limit_debtor_t *d);
 static void gate_limit_move(gate_limit_slot_t *s,
     const gate_limit_take_t *take, const gate_limit_debtor_t *d);
+static void gate_limit_moved(gate_limit_slot_t *s,
+    const gate_limit_debtor_t *d);
 
 
 /*
@@ -223,7 +225,7 @@ gate_limit_read(gate_limit_table_t *t, gate_limit_slot_t **s, int64_t now,
     d->seen_tat = d->tat;
     d->seen_fleet = d->fleet;
 
-    if (!gate_limit_is(*s, d->word, take->hash)) {
+    if (!gate_limit_same(*s, d->word, take->hash)) {
         *s = gate_limit_find(t, take->hash);
         return 0;
     }
@@ -263,7 +265,6 @@ static void
 gate_limit_move(gate_limit_slot_t *s, const gate_limit_take_t *take,
     const gate_limit_debtor_t *d)
 {
-    int64_t   fleet;
     uint64_t  word;
 
     if (!take->firm || gate_limit_cls_of(d->seen_word) == take->cls
@@ -277,9 +278,23 @@ gate_limit_move(gate_limit_slot_t *s, const gate_limit_take_t *take,
     if (gate_limit_cas(&s->tat, &s->word, d->seen_tat, d->seen_word, d->tat,
                        word))
     {
-        /* of two words of Redis the later one counts, which is the agent's */
+        gate_limit_moved(s, d);
+    }
+}
 
-        fleet = d->seen_fleet;
+
+/* What Redis said, too, is of the new rate now. */
+
+static void
+gate_limit_moved(gate_limit_slot_t *s, const gate_limit_debtor_t *d)
+{
+    int64_t  fleet;
+
+    /* of two words of Redis the later one counts, which is the agent's */
+
+    fleet = d->seen_fleet;
+
+    if (fleet != d->fleet) {
         (void) __atomic_compare_exchange_n(&s->fleet, &fleet, d->fleet, 0,
                                            __ATOMIC_SEQ_CST,
                                            __ATOMIC_SEQ_CST);
@@ -510,6 +525,10 @@ gate_limit_take_slowly(gate_limit_table_t *t, const gate_limit_env_t *env,
         if (gate_limit_cas(&s->tat, &s->word, d.seen_tat, d.seen_word,
                            d.next_tat, word))
         {
+            if (!gate_limit_is_new(d.seen_word)) {
+                gate_limit_moved(s, &d);
+            }
+
             break;
         }
     }

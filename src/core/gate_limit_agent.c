@@ -475,7 +475,7 @@ gate_limit_acked(gate_limit_table_t *t, const gate_limit_debt_t *d,
         word = gate_limit_load(&s->word);
         tat = gate_limit_load(&s->tat);
 
-        if (gate_limit_is_new(word) || !gate_limit_is(s, word, d->hash)) {
+        if (gate_limit_is_new(word) || !gate_limit_same(s, word, d->hash)) {
             return;
         }
 

@@ -32,6 +32,7 @@
 
 #define GATE_LIMIT_PAGE       4096
 #define GATE_LIMIT_GROUP      16       /* buckets */
+#define GATE_LIMIT_LINES      (GATE_LIMIT_BUCKET * GATE_LIMIT_WAYS / 2)
 #define GATE_LIMIT_PROBES     (GATE_LIMIT_BUCKET * GATE_LIMIT_WAYS)
 
 /* marks: slots with something unsent, and of them those in a hurry */
@@ -192,10 +193,19 @@ gate_limit_word(uint64_t tag, unsigned nodes, unsigned cls, int64_t unsent)
 /* Whether the slot with that word is that key's, in whatever state. */
 
 static inline int
-gate_limit_is(const gate_limit_slot_t *s, uint64_t word, uint64_t hash)
+gate_limit_same(const gate_limit_slot_t *s, uint64_t word, uint64_t hash)
 {
     return word >> GATE_LIMIT_TAG == gate_limit_tag_of(hash)
            && gate_limit_load(&s->hash) == hash;
+}
+
+
+static inline int
+gate_limit_is(const gate_limit_slot_t *s, uint64_t hash)
+{
+    return gate_limit_load(&s->hash) == hash
+           && gate_limit_load(&s->word) >> GATE_LIMIT_TAG
+              == gate_limit_tag_of(hash);
 }
 
 

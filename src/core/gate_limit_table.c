@@ -13,8 +13,8 @@ _Static_assert(GATE_LIMIT_GROUP * GATE_LIMIT_BUCKET
 /* the home lines of all of a key's buckets, as offsets */
 
 typedef struct {
-    gate_limit_table_t  *table;
-    uint64_t             line[GATE_LIMIT_WAYS];
+    unsigned char  *first;
+    uint64_t        line[GATE_LIMIT_WAYS];
 } gate_limit_ways_t;
 
 
@@ -32,28 +32,26 @@ static uint64_t gate_limit_groups(uint64_t keys);
 static uint64_t gate_limit_total(uint64_t groups);
 static void gate_limit_ways(gate_limit_table_t *t, uint64_t hash,
     gate_limit_ways_t *ways);
-static int gate_limit_choose(const gate_limit_ways_t *ways, int64_t now,
-    gate_limit_seen_t *seen);
-static void gate_limit_look(gate_limit_slot_t *s, int64_t now,
-    gate_limit_seen_t *seen, int *kind);
+static gate_limit_slot_t *gate_limit_choose(const gate_limit_ways_t *ways,
+    int64_t now);
 static int gate_limit_claim(const gate_limit_seen_t *seen, int64_t now,
     const gate_limit_take_t *take);
 
 
 /*
- * The n-th slot in the order of lookup: the home lines of the first two
- * buckets, the lines after those, and so on; then of the other two.
+ * The n-th line of two slots in the order of lookup: the home lines of the
+ * first two buckets, the lines after those, and so on; then of the other two.
  */
 
 static inline gate_limit_slot_t *
-gate_limit_probe(const gate_limit_ways_t *ways, unsigned n)
+gate_limit_line_of(const gate_limit_ways_t *ways, unsigned n)
 {
     uint64_t  line;
 
-    line = ways->line[n / (2 * GATE_LIMIT_BUCKET) * 2 + n / 2 % 2];
-    line ^= n / 4 % (GATE_LIMIT_BUCKET / 2) * 64;
+    line = ways->line[n / GATE_LIMIT_BUCKET * 2 + n % 2];
+    line ^= n / 2 % (GATE_LIMIT_BUCKET / 2) * 64;
 
-    return gate_limit_slot_at(ways->table, line) + n % 2;
+    return (gate_limit_slot_t *) (void *) (ways->first + line);
 }
 
 
@@ -246,30 +244,33 @@ gate_limit_convert(gate_limit_table_t *t, unsigned from, unsigned to,
 gate_limit_slot_t *
 gate_limit_find(gate_limit_table_t *t, uint64_t hash)
 {
-    int                 unused;
-    unsigned            i;
-    uint64_t            word;
+    unsigned            i, unused;
     gate_limit_slot_t  *s;
     gate_limit_ways_t   ways;
 
     gate_limit_ways(t, hash, &ways);
     unused = 0;
 
-    for (i = 0; i < GATE_LIMIT_PROBES; i++) {
+    for (i = 0; i < GATE_LIMIT_LINES; i++) {
 
         /* then nobody has had to go to the others */
 
-        if (i == 2 * GATE_LIMIT_BUCKET && unused) {
+        if (i == GATE_LIMIT_LINES / 2 && unused) {
             break;
         }
 
-        s = gate_limit_probe(&ways, i);
-        word = gate_limit_load(&s->word);
-        unused |= word == 0;
+        s = gate_limit_line_of(&ways, i);
 
-        if (gate_limit_is(s, word, hash)) {
-            return s;
+        if (gate_limit_is(&s[0], hash)) {
+            return &s[0];
         }
+
+        if (gate_limit_is(&s[1], hash)) {
+            return &s[1];
+        }
+
+        unused |= gate_limit_load(&s[0].word) == 0
+                  || gate_limit_load(&s[1].word) == 0;
     }
 
     return NULL;
@@ -285,7 +286,7 @@ gate_limit_ways(gate_limit_table_t *t, uint64_t hash, gate_limit_ways_t *ways)
 
     mixed = hash * UINT64_C(0x9e3779b97f4a7c15);
 
-    ways->table = t;
+    ways->first = (unsigned char *) t + t->first;
     ways->line[0] = gate_limit_line(t, hash);
     ways->line[1] = gate_limit_other(ways->line[0], hash);
     ways->line[2] = gate_limit_line(t, mixed >> 32);
@@ -293,7 +294,7 @@ gate_limit_ways(gate_limit_table_t *t, uint64_t hash, gate_limit_ways_t *ways)
 }
 
 
-/* what a slot is to a key that looks for one, the better the higher */
+/* what a slot is to a key that looks for one */
 
 enum {
     GATE_LIMIT_DEBTOR = 0,
@@ -303,95 +304,86 @@ enum {
 };
 
 
-/*
- * The best slot for a new key: one that was never used, else the one that is
- * paid for the longest time; in the emptier bucket of the first two, else of
- * the others; else one that is paid and not sent.  0 where all are in debt,
- * else GATE_LIMIT_*.
- */
-
-static int
-gate_limit_choose(const gate_limit_ways_t *ways, int64_t now,
-    gate_limit_seen_t *seen)
+static inline int
+gate_limit_kind(uint64_t word, int64_t tat, int64_t now)
 {
-    int                kind, best[2];
-    unsigned           i, n, way, room[2];
-    gate_limit_seen_t  s, good[2], unsent;
-
-    memset(&unsent, 0, sizeof(gate_limit_seen_t));
-    memset(good, 0, sizeof(good));
-
-    for (n = 0; n < GATE_LIMIT_PROBES; n += 2 * GATE_LIMIT_BUCKET) {
-
-        best[0] = best[1] = 0;
-        room[0] = room[1] = 0;
-
-        for (i = 0; i < 2 * GATE_LIMIT_BUCKET; i++) {
-            way = i / 2 % 2;
-
-            gate_limit_look(gate_limit_probe(ways, n + i), now, &s, &kind);
-
-            if (kind == GATE_LIMIT_UNSENT
-                && (unsent.slot == NULL || s.tat < unsent.tat))
-            {
-                unsent = s;
-            }
-
-            if (kind < GATE_LIMIT_PAID) {
-                continue;
-            }
-
-            /* one unused slot weighs more than a bucket of paid ones */
-
-            room[way] += kind == GATE_LIMIT_UNUSED ? GATE_LIMIT_BUCKET + 1 : 1;
-
-            if (kind > best[way]
-                || (kind == best[way] && s.tat < good[way].tat))
-            {
-                best[way] = kind;
-                good[way] = s;
-            }
-        }
-
-        if (room[0] || room[1]) {
-            way = room[1] > room[0];
-            *seen = good[way];
-            return best[way];
-        }
+    if (word == 0) {
+        return GATE_LIMIT_UNUSED;
     }
 
-    if (unsent.slot != NULL) {
-        *seen = unsent;
-        return GATE_LIMIT_UNSENT;
+    if (gate_limit_is_new(word)) {
+        tat += GATE_LIMIT_LEASE;
+        word = GATE_LIMIT_BIAS;
     }
 
-    return GATE_LIMIT_DEBTOR;
+    return tat > now ? GATE_LIMIT_DEBTOR
+           : gate_limit_unsent_of(word) ? GATE_LIMIT_UNSENT
+           : GATE_LIMIT_PAID;
 }
 
 
-static void
-gate_limit_look(gate_limit_slot_t *s, int64_t now, gate_limit_seen_t *seen,
-    int *kind)
+/*
+ * The best slot for a new key: one that was never used, else the one that is
+ * paid for the longest time; in the emptier bucket of the first two, else of
+ * the others; else one that is paid and not sent.  NULL where all are in debt.
+ */
+
+static gate_limit_slot_t *
+gate_limit_choose(const gate_limit_ways_t *ways, int64_t now)
 {
-    seen->slot = s;
-    seen->hash = gate_limit_load(&s->hash);
-    seen->word = gate_limit_load(&s->word);
-    seen->tat = gate_limit_load(&s->tat);
+    int                 kind;
+    int64_t             tat, best[GATE_LIMIT_WAYS + 1];
+    unsigned            i, at, room[GATE_LIMIT_WAYS];
+    uint64_t            word;
+    gate_limit_slot_t  *s, *slot[GATE_LIMIT_WAYS + 1];
 
-    if (seen->word == 0) {
-        *kind = GATE_LIMIT_UNUSED;
+    memset(room, 0, sizeof(room));
+    memset(slot, 0, sizeof(slot));
 
-    } else if (gate_limit_is_new(seen->word)) {
-        *kind = seen->tat + GATE_LIMIT_LEASE <= now ? GATE_LIMIT_PAID
-                                                    : GATE_LIMIT_DEBTOR;
+    for (i = 0; i < GATE_LIMIT_PROBES; i++) {
 
-    } else if (seen->tat > now) {
-        *kind = GATE_LIMIT_DEBTOR;
+        if (i == GATE_LIMIT_PROBES / 2 && room[0] + room[1] != 0) {
+            break;
+        }
 
-    } else {
-        *kind = gate_limit_unsent_of(seen->word) ? GATE_LIMIT_UNSENT
-                                                 : GATE_LIMIT_PAID;
+        s = gate_limit_line_of(ways, i / 2) + i % 2;
+        word = gate_limit_load(&s->word);
+        tat = gate_limit_load(&s->tat);
+        kind = gate_limit_kind(word, tat, now);
+
+        if (kind == GATE_LIMIT_DEBTOR) {
+            continue;
+        }
+
+        at = i / (2 * GATE_LIMIT_BUCKET) * 2 + i / 2 % 2;
+
+        if (kind == GATE_LIMIT_UNSENT) {
+            at = GATE_LIMIT_WAYS;
+
+        } else if (kind == GATE_LIMIT_UNUSED) {
+
+            /* weighs more than a bucket of paid ones */
+
+            room[at] += GATE_LIMIT_BUCKET + 1;
+            tat = GATE_LIMIT_NEVER;
+
+        } else {
+            room[at]++;
+        }
+
+        if (slot[at] == NULL || tat < best[at]) {
+            best[at] = tat;
+            slot[at] = s;
+        }
     }
+
+    for (i = 0; i < GATE_LIMIT_WAYS; i += 2) {
+        if (room[i] + room[i + 1] != 0) {
+            return slot[room[i + 1] > room[i] ? i + 1 : i];
+        }
+    }
+
+    return slot[GATE_LIMIT_WAYS];
 }
 
 
@@ -435,25 +427,33 @@ gate_limit_claim(const gate_limit_seen_t *seen, int64_t now,
 gate_limit_slot_t *
 gate_limit_enter(gate_limit_table_t *t, int64_t now, gate_limit_take_t *take)
 {
-    int                  kind, had;
-    gate_limit_slot_t   *s;
-    gate_limit_seen_t    seen;
-    gate_limit_ways_t    ways;
+    int                 kind;
+    gate_limit_seen_t   seen;
+    gate_limit_slot_t  *s;
+    gate_limit_ways_t   ways;
 
     gate_limit_ways(t, take->hash, &ways);
 
     for ( ;; ) {
-        kind = gate_limit_choose(&ways, now, &seen);
+        s = gate_limit_choose(&ways, now);
 
-        if (kind == GATE_LIMIT_DEBTOR) {
+        if (s == NULL) {
             return NULL;
         }
 
-        if (gate_limit_claim(&seen, now, take)) {
-            had = kind != GATE_LIMIT_UNUSED && !gate_limit_is_new(seen.word);
-            take->evicted = had;
+        seen.slot = s;
+        seen.hash = gate_limit_load(&s->hash);
+        seen.word = gate_limit_load(&s->word);
+        seen.tat = gate_limit_load(&s->tat);
+
+        kind = gate_limit_kind(seen.word, seen.tat, now);
+
+        if (kind != GATE_LIMIT_DEBTOR && gate_limit_claim(&seen, now, take)) {
+            take->evicted = kind != GATE_LIMIT_UNUSED
+                            && !gate_limit_is_new(seen.word);
             take->dropped = kind == GATE_LIMIT_UNSENT;
-            return seen.slot;
+
+            return s;
         }
 
         /* the one that was faster may have brought in the same key */
@@ -470,12 +470,11 @@ gate_limit_enter(gate_limit_table_t *t, int64_t now, gate_limit_take_t *take)
 int
 gate_limit_room(gate_limit_table_t *t, int64_t now, uint64_t hash)
 {
-    gate_limit_seen_t  seen;
     gate_limit_ways_t  ways;
 
     gate_limit_ways(t, hash, &ways);
 
-    return gate_limit_choose(&ways, now, &seen) != GATE_LIMIT_DEBTOR;
+    return gate_limit_choose(&ways, now) != NULL;
 }
 
 
@@ -483,12 +482,12 @@ gate_limit_slot_t *
 gate_limit_alone(gate_limit_table_t *t, gate_limit_slot_t *s, int64_t tat,
     uint64_t word, uint64_t hash)
 {
-    int                  before;
-    int64_t              other_tat;
-    unsigned             i;
-    uint64_t             other;
-    gate_limit_slot_t   *q;
-    gate_limit_ways_t    ways;
+    int                 before;
+    int64_t             other_tat;
+    unsigned            i;
+    uint64_t            other;
+    gate_limit_slot_t  *q;
+    gate_limit_ways_t   ways;
 
     gate_limit_ways(t, hash, &ways);
     gate_limit_fence();
@@ -496,7 +495,16 @@ gate_limit_alone(gate_limit_table_t *t, gate_limit_slot_t *s, int64_t tat,
     before = 1;
 
     for (i = 0; i < GATE_LIMIT_PROBES; i++) {
-        q = gate_limit_probe(&ways, i);
+        q = gate_limit_line_of(&ways, i / 2);
+
+        if (i % 2 == 0 && gate_limit_load(&q[0].hash) != hash
+            && gate_limit_load(&q[1].hash) != hash)
+        {
+            i++;
+            continue;
+        }
+
+        q += i % 2;
 
         if (q == s) {
             before = 0;
@@ -506,7 +514,7 @@ gate_limit_alone(gate_limit_table_t *t, gate_limit_slot_t *s, int64_t tat,
         other = gate_limit_load(&q->word);
         other_tat = gate_limit_load(&q->tat);
 
-        if (!gate_limit_is(q, other, hash)) {
+        if (!gate_limit_same(q, other, hash)) {
             continue;
         }
 
@@ -520,6 +528,8 @@ gate_limit_alone(gate_limit_table_t *t, gate_limit_slot_t *s, int64_t tat,
         }
 
         GATE_LIMIT_POINT("twice");
+
+        /* nobody's: the tag is not the hash's */
 
         if (!gate_limit_cas(&q->tat, &q->word, other_tat, other,
                             GATE_LIMIT_NEVER, gate_limit_nobody(other)))

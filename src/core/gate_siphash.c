@@ -2,6 +2,9 @@
 #include "gate_siphash.h"
 
 
+#define gate_siphash_inline  static inline __attribute__((always_inline))
+
+
 #define gate_siphash_rotl(x, b)  (((x) << (b)) | ((x) >> (64 - (b))))
 
 
@@ -82,7 +85,7 @@ gate_siphash_tail(const unsigned char *p, size_t len)
  * constants where this is inlined, which compilers would not do by themselves.
  */
 
-static inline __attribute__((always_inline)) uint64_t
+gate_siphash_inline uint64_t
 gate_siphash_any(const uint64_t key[2], const void *data, size_t len,
     int c, int d)
 {

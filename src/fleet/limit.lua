@@ -6,13 +6,17 @@
 --       another one
 -- ARGV  number of this batch, id of the node, us of this clock when it was
 --       sent as far as the node can tell (0: it cannot), number of nodes that
---       are alive, then for each budget: units that were taken (less than
---       none: given back), interval in ns, capacity, and the debt in ns as
---       the node reckons it, less than none where it has been paid for a while
--- -> { 1 if it was applied, 0 if it had been already, us of this clock, then
---    for each budget: debt in ns, less than none where it has been paid for a
---    while, and number of nodes that spend from it, 0 where there is nothing
---    (any more), -1 where the key holds something else }
+--       are alive, then one text with for each budget: units that were taken
+--       (less than none: given back), interval in ns, capacity, and the debt
+--       in ns as the node reckons it, less than none where it has been paid
+--       for a while
+-- -> { 1 if it was applied, 0 if it had been already, us of this clock, a text
+--    with for each budget: debt in ns, less than none where it has been paid
+--    for a while, and number of nodes that spend from it, 0 where there is
+--    nothing (any more), -1 where the key holds something else }
+--
+-- The numbers in these texts are doubles, lowest byte first: arguments of
+-- their own would be most of the work at both ends.
 --
 -- Debts merge without loss: the TAT becomes what is here and what was taken,
 -- but at least what the node reckons, which restores it where it was lost.
@@ -26,12 +30,13 @@
 -- and once something is written Redis lets the rest follow.
 --
 
-local ARGS = 4
+local ITEM, BYTES = '<dddd', 32
 local SEQ_TTL = 86400           -- s
 local SLOW = 1000000000         -- ns: an answer may take so long
 local WAY_MAX = 60000000        -- us: more is a clock that was set
 
-local keys, argv = KEYS, ARGV
+local keys, argv, items = KEYS, ARGV, ARGV[5]
+local unpack_item, pack = struct.unpack, struct.pack
 local seq, id = tonumber(argv[1]), argv[2]
 local values = call('MGET', unpack(keys))
 local other = {}
@@ -66,22 +71,22 @@ local way = now_us - argv[3]    -- that it took here at most
 way = way > 0 and way <= WAY_MAX and way * 1000 or 0
 
 local capacities = 2 + argv[4]
-local reply = { new and 1 or 0, now_us }
+local owed = {}
 local me = tat_spender(id)
 
 for i = 2, #keys do
     local debt, nodes = 0, -1
 
     if not other[i] then
-        local arg = i * ARGS - 3
-        local interval = tonumber(argv[arg + 1])
-        local units, others, mine = tonumber(argv[arg]), nil, nil
+        local units, interval, capacity, reckoned =
+            unpack_item(ITEM, items, (i - 2) * BYTES + 1)
+        local others, mine
 
         debt, others, nodes, mine = tat_read(values[i], id, interval)
 
         if new then
-            local most = capacities * interval * argv[arg + 2] + SLOW
-            local told = argv[arg + 3] - way
+            local most = capacities * interval * capacity + SLOW
+            local told = reckoned - way
 
             debt = debt and debt + units * interval or told
             debt = debt > told and debt or told
@@ -96,8 +101,7 @@ for i = 2, #keys do
         debt = debt or 0
     end
 
-    reply[i * 2 - 1] = debt
-    reply[i * 2] = nodes
+    owed[i - 1] = pack('<dd', debt, nodes)
 end
 
-return reply
+return { new and 1 or 0, now_us, table.concat(owed) }

@@ -23,7 +23,7 @@
 /* the year 2200, in us: what is later is no time */
 #define NGX_GATE_DEBT_TIME_MAX  INT64_C(7258118400000000)
 
-#define NGX_GATE_DEBT_REPLY   2       /* before those of the keys */
+#define NGX_GATE_DEBT_REPLY   3       /* applied, time, what keys owe */
 
 
 /* a zone, as this process knows it */
@@ -81,7 +81,7 @@ static void ngx_gate_debt_refused(ngx_gate_debt_zone_t *z);
 static int64_t ngx_gate_debt_clock(ngx_gate_debt_zone_t *z, int64_t us);
 static void ngx_gate_debt_acked(ngx_gate_debt_zone_t *z, redisReply *reply);
 static void ngx_gate_debt_told(ngx_gate_debt_zone_t *z,
-    gate_limit_debt_t *d, int64_t now, int64_t debt, int64_t nodes);
+    gate_limit_debt_t *d, int64_t now, double said, double nodes);
 static ngx_int_t ngx_gate_debt_last(ngx_gate_debt_zone_t *z);
 static void ngx_gate_debt_ignore(void *data, redisReply *reply);
 
@@ -479,8 +479,7 @@ ngx_gate_debt_send(ngx_gate_debt_zone_t *z, ngx_gate_redis_reply_pt handler)
 
     rv = ngx_gate_redis_script(ngx_gate_debts.redis, NGX_GATE_SCRIPT_LIMIT,
                                n + 1,
-                               1 + n + NGX_GATE_DEBT_HEAD
-                               + n * NGX_GATE_DEBT_ARGS,
+                               1 + n + NGX_GATE_DEBT_HEAD,
                                argv, handler, z);
 
     ngx_free(text);
@@ -546,18 +545,22 @@ ngx_gate_debt_reply(void *data, redisReply *reply)
 static ngx_int_t
 ngx_gate_debt_shape(redisReply *reply, ngx_uint_t n)
 {
-    size_t  i;
+    redisReply  **e;
 
     if (reply->type != REDIS_REPLY_ARRAY
-        || reply->elements != NGX_GATE_DEBT_REPLY + 2 * n)
+        || reply->elements != NGX_GATE_DEBT_REPLY)
     {
         return NGX_DECLINED;
     }
 
-    for (i = 0; i < reply->elements; i++) {
-        if (reply->element[i]->type != REDIS_REPLY_INTEGER) {
-            return NGX_DECLINED;
-        }
+    e = reply->element;
+
+    if (e[0]->type != REDIS_REPLY_INTEGER
+        || e[1]->type != REDIS_REPLY_INTEGER
+        || e[2]->type != REDIS_REPLY_STRING
+        || (size_t) e[2]->len != n * NGX_GATE_DEBT_TOLD * sizeof(double))
+    {
+        return NGX_DECLINED;
     }
 
     return NGX_OK;
@@ -615,9 +618,9 @@ ngx_gate_debt_clock(ngx_gate_debt_zone_t *z, int64_t us)
 static void
 ngx_gate_debt_acked(ngx_gate_debt_zone_t *z, redisReply *reply)
 {
+    double                   told[NGX_GATE_DEBT_TOLD];
     int64_t                  now;
     ngx_uint_t               i, n, other;
-    redisReply             **e;
     ngx_gate_limit_zone_t   *sh;
     ngx_gate_limit_batch_t  *b;
 
@@ -630,12 +633,12 @@ ngx_gate_debt_acked(ngx_gate_debt_zone_t *z, redisReply *reply)
     /* the last one first: what is done is not in the batch any more */
 
     for (i = n; i > 0; i--) {
-        e = &reply->element[NGX_GATE_DEBT_REPLY + 2 * (i - 1)];
+        ngx_memcpy(told, reply->element[2]->str + (i - 1) * sizeof(told),
+                   sizeof(told));
 
-        other += (e[1]->integer < 0);
+        other += (told[1] < 0);
 
-        ngx_gate_debt_told(z, &b->debts[i - 1], now, e[0]->integer,
-                           e[1]->integer);
+        ngx_gate_debt_told(z, &b->debts[i - 1], now, told[0], told[1]);
 
         ngx_gate_store(&b->n, (uint32_t) (i - 1));
     }
@@ -654,26 +657,14 @@ ngx_gate_debt_acked(ngx_gate_debt_zone_t *z, redisReply *reply)
 }
 
 
-/* debt: what Redis said of it at that time. */
+/* said: the debt at that time, in ns; and how many spend from it. */
 
 static void
 ngx_gate_debt_told(ngx_gate_debt_zone_t *z, gate_limit_debt_t *d, int64_t now,
-    int64_t debt, int64_t nodes)
+    double said, double nodes)
 {
-    int64_t      max;
+    int64_t      debt, max;
     gate_rate_t  rate;
-
-    if (nodes <= 0 || !z->lc->sh->online) {
-
-        /*
-         * It could not be done, or we are coming back: then the debt that was
-         * made while we were alone is to be settled before anything else, by
-         * the number of nodes that it was made for.
-         */
-
-        debt = d->tat - now;
-        nodes = 0;
-    }
 
     max = GATE_GCRA_MAX;
 
@@ -683,7 +674,26 @@ ngx_gate_debt_told(ngx_gate_debt_zone_t *z, gate_limit_debt_t *d, int64_t now,
               + NGX_GATE_DEBT_SLOW;
     }
 
-    debt = ngx_min(debt, max);
+    if (!(nodes >= 1) || said != said || !z->lc->sh->online) {
+
+        /*
+         * It could not be done, or we are coming back: then the debt that was
+         * made while we were alone is to be settled before anything else, by
+         * the number of nodes that it was made for.
+         */
+
+        debt = d->tat - now;
+        debt = ngx_min(debt, max);
+        nodes = 0;
+
+    } else {
+
+        /* no integer before it is known to be one */
+
+        debt = (said >= (double) max) ? max
+               : (said <= (double) NGX_GATE_DEBT_PAID) ? NGX_GATE_DEBT_PAID
+               : (int64_t) said;
+    }
 
     nodes = ngx_min(nodes, GATE_LIMIT_NODES_MAX);
 

@@ -37,15 +37,20 @@
 #define NGX_GATE_DEBT_KEY                                                     \
     (NGX_GATE_DEBT_PREFIX + NGX_GATE_NAME_LEN + sizeof("limitseq::") + 16)
 
-#define NGX_GATE_DEBT_HEAD    4       /* arguments before those of the keys */
-#define NGX_GATE_DEBT_ARGS    4       /* of each key */
+#define NGX_GATE_DEBT_HEAD    5       /* arguments after the keys */
 #define NGX_GATE_DEBT_ARGV                                                    \
-    (1 + NGX_GATE_DEBT_HEAD                                                   \
-     + NGX_GATE_LIMIT_BATCH * (1 + NGX_GATE_DEBT_ARGS))
+    (1 + NGX_GATE_LIMIT_BATCH + NGX_GATE_DEBT_HEAD)
+
+/* of each key: units, interval, capacity, debt; and debt and nodes back */
+#define NGX_GATE_DEBT_ITEM    4
+#define NGX_GATE_DEBT_TOLD    2
+
+/* ns: who has paid for so long is forgotten, KEEP in tat.lua */
+#define NGX_GATE_DEBT_PAID    INT64_C(-10000000000)
 
 /* bytes for what belongs to a key */
 #define NGX_GATE_DEBT_TEXT                                                    \
-    (NGX_GATE_DEBT_KEY + NGX_GATE_DEBT_ARGS * NGX_INT64_LEN)
+    (NGX_GATE_DEBT_KEY + NGX_GATE_DEBT_ITEM * sizeof(double))
 
 
 #pragma GCC visibility push(hidden)
@@ -63,9 +68,9 @@ void ngx_gate_debt_lost(ngx_gate_node_t *node);
 void ngx_gate_debt_final(ngx_gate_redis_t *rs, ngx_gate_node_t *node);
 
 /*
- * The zone's batch: so many keys and NGX_GATE_DEBT_HEAD arguments and those of
- * each key, their text at p, which has room for n + 2 times
- * NGX_GATE_DEBT_TEXT.  us: the time on Redis's clock, 0 where it is not known.
+ * The zone's batch: so many keys and NGX_GATE_DEBT_HEAD arguments, their text
+ * at p, which has room for n + 2 times NGX_GATE_DEBT_TEXT.  us: the time on
+ * Redis's clock, 0 where it is not known.
  */
 void ngx_gate_debt_args(ngx_gate_limit_conf_t *lc, int64_t now, int64_t us,
     ngx_str_t *argv, u_char *p);

@@ -13,13 +13,9 @@
 #include "ngx_gate_debt.h"
 
 
-#define NGX_GATE_DEBT_PAID    INT64_C(-10000000000)  /* ns; KEEP in tat.lua */
-
-
 static u_char *ngx_gate_debt_arg(ngx_str_t *arg, u_char *p, u_char *last);
-static u_char *ngx_gate_debt_rate(ngx_gate_limit_conf_t *lc, ngx_uint_t cls,
-    ngx_str_t *arg, u_char *p);
-static u_char *ngx_gate_debt_number(u_char *p, int64_t v);
+static u_char *ngx_gate_debt_item(ngx_gate_limit_conf_t *lc, int64_t now,
+    gate_limit_debt_t *d, u_char *p);
 static u_char *ngx_gate_debt_hex(u_char *p, uint64_t v);
 
 
@@ -29,11 +25,8 @@ ngx_gate_debt_args(ngx_gate_limit_conf_t *lc, int64_t now, int64_t us,
 {
     size_t                   prefix;
     u_char                  *last;
-    int64_t                  owed;
-    ngx_int_t                cls;
-    ngx_str_t               *key, *arg, *rates;
+    ngx_str_t               *key, *arg;
     ngx_uint_t               i, n;
-    gate_limit_debt_t       *d;
     ngx_gate_redis_conf_t   *conf;
     ngx_gate_limit_batch_t  *b;
 
@@ -55,12 +48,9 @@ ngx_gate_debt_args(ngx_gate_limit_conf_t *lc, int64_t now, int64_t us,
     p = ngx_gate_debt_arg(arg++, p,
                           ngx_sprintf(p, "%uD", ngx_max(lc->sh->nodes, 1)));
 
-    cls = -1;
-    rates = NULL;
     prefix = 0;
 
     for (i = 0; i < n; i++) {
-        d = &b->debts[i];
 
         /* all keys of a zone begin alike */
 
@@ -72,30 +62,15 @@ ngx_gate_debt_args(ngx_gate_limit_conf_t *lc, int64_t now, int64_t us,
             last = ngx_cpymem(p, key[-1].data, prefix);
         }
 
-        p = ngx_gate_debt_arg(key++, p, ngx_gate_debt_hex(last, d->hash));
-
-        p = ngx_gate_debt_arg(arg++, p, ngx_gate_debt_number(p, d->unsent));
-
-        /* and most have the rate of the one before */
-
-        if (d->cls != cls) {
-            cls = d->cls;
-            rates = arg;
-            p = ngx_gate_debt_rate(lc, d->cls, arg, p);
-
-        } else {
-            arg[0] = rates[0];
-            arg[1] = rates[1];
-        }
-
-        arg += 2;
-
-        /* what was paid so long ago is not known there any more */
-
-        owed = ngx_max(d->tat - now, NGX_GATE_DEBT_PAID);
-
-        p = ngx_gate_debt_arg(arg++, p, ngx_gate_debt_number(p, owed));
+        p = ngx_gate_debt_arg(key++, p,
+                              ngx_gate_debt_hex(last, b->debts[i].hash));
     }
+
+    for (last = p, i = 0; i < n; i++) {
+        last = ngx_gate_debt_item(lc, now, &b->debts[i], last);
+    }
+
+    (void) ngx_gate_debt_arg(arg, p, last);
 }
 
 
@@ -111,15 +86,16 @@ ngx_gate_debt_arg(ngx_str_t *arg, u_char *p, u_char *last)
 }
 
 
-/* Interval and capacity of a class. */
+/* Doubles as this processor has them: all that have limits are alike. */
 
 static u_char *
-ngx_gate_debt_rate(ngx_gate_limit_conf_t *lc, ngx_uint_t cls, ngx_str_t *arg,
-    u_char *p)
+ngx_gate_debt_item(ngx_gate_limit_conf_t *lc, int64_t now,
+    gate_limit_debt_t *d, u_char *p)
 {
+    double       item[NGX_GATE_DEBT_ITEM];
     gate_rate_t  rate;
 
-    if (gate_limit_class_rate(lc->table, (unsigned) cls, &rate) != 0) {
+    if (gate_limit_class_rate(lc->table, d->cls, &rate) != 0) {
 
         /* rates that nobody remembers: only the sum of a node counts */
 
@@ -127,40 +103,19 @@ ngx_gate_debt_rate(ngx_gate_limit_conf_t *lc, ngx_uint_t cls, ngx_str_t *arg,
         rate.capacity = GATE_GCRA_MAX;
     }
 
-    p = ngx_gate_debt_arg(&arg[0], p, ngx_gate_debt_number(p, rate.interval));
+    item[0] = (double) d->unsent;
+    item[1] = (double) rate.interval;
+    item[2] = (double) rate.capacity;
 
-    return ngx_gate_debt_arg(&arg[1], p,
-                             ngx_gate_debt_number(p, rate.capacity));
+    /* what was paid so long ago is not known there any more */
+
+    item[3] = (double) ngx_max(d->tat - now, NGX_GATE_DEBT_PAID);
+
+    return ngx_cpymem(p, item, sizeof(item));
 }
 
 
 /* ngx_sprintf() makes three hundred instructions of it. */
-
-static u_char *
-ngx_gate_debt_number(u_char *p, int64_t v)
-{
-    u_char    digits[NGX_INT64_LEN], *d;
-    uint64_t  n;
-
-    n = (v < 0) ? 0 - (uint64_t) v : (uint64_t) v;
-    d = digits + sizeof(digits);
-
-    do {
-        *--d = (u_char) ('0' + n % 10);
-        n /= 10;
-    } while (n);
-
-    if (v < 0) {
-        *p++ = '-';
-    }
-
-    while (d < digits + sizeof(digits)) {
-        *p++ = *d++;
-    }
-
-    return p;
-}
-
 
 static u_char *
 ngx_gate_debt_hex(u_char *p, uint64_t v)

@@ -7,21 +7,23 @@
  *     cc -std=c11 -D_GNU_SOURCE -O2 -Isrc -o limit-table t/bench/limit-table.c
  *     ./limit-table
  *
- * Keys come in random order from 1 thousand to 1 million that are all in one
- * table for a million, and each key is made right before it is used, as a
- * request's is: what is cold is the table, not the key.
+ * Tables are for 1 thousand to 1 million keys and full: all of their keys are
+ * in debt.  Requests come in random order, and each one's key is made right
+ * before, as a request's is: what is cold is the table, not the key.
  *
  *     alone        one decision between two readings of the processor's
  *                  counter with nothing else under way, less what the same
  *                  readings cost around nothing; median and 99th percentile
+ *     memory       the same of one addition somewhere in the table's memory:
+ *                  what caches and page tables take of it
  *     in a row     the mean of many, where one may begin while another one
  *                  waits for its slot
+ *     cold         alone, after something that takes all caches for itself
  *
- * The same with a load between them that fits into no cache, as other requests
- * would be: "cold".  Instructions are counted by the processor, or where that
- * is not allowed by callgrind.  The exit code is 1 where the median is above
- * 150 ns with up to 100 thousand keys, or a million keys do not fit into 48
- * MiB.
+ * Instructions are counted by the processor, or where that is not allowed by
+ * callgrind.  The exit code is 1 where the median is above 150 ns, with a
+ * million keys beyond what the memory takes, or a million keys do not fit into
+ * 48 MiB.
  */
 
 
@@ -49,6 +51,7 @@
 
 
 #define KEYS     1000000
+#define COUNTED  100000
 #define SAMPLES  400000
 #define ROW      4000000
 #define BATCH    64
@@ -77,6 +80,7 @@ static gate_rate_t          rate = { 100000, 1000000 };  /* nobody is limited */
 static uint8_t              cls;
 static uint64_t             random_state = 88172645463325252;
 static double               tick;      /* ns */
+static double               empty;     /* of the readings alone */
 
 
 static uint64_t
@@ -175,26 +179,26 @@ decide(const uint64_t key[4])
 
 
 static void
-prepare(int mode)
+prepare(int mode, uint64_t keys)
 {
-    size_t             i, size;
-    uint64_t           key[4];
+    size_t             size;
+    uint64_t           i, key[4];
     gate_limit_take_t  take;
 
-    size = gate_limit_size(KEYS);
-
-    if (table == NULL) {
-        table = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-        if (table == MAP_FAILED) {
-            perror("mmap");
-            exit(1);
-        }
+    if (table != NULL) {
+        munmap((void *) table, table->size);
     }
 
-    memset((void *) table, 0, size);
-    (void) gate_limit_init(table, KEYS);
+    size = gate_limit_size(keys);
+    table = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (table == MAP_FAILED) {
+        perror("mmap");
+        exit(1);
+    }
+
+    (void) gate_limit_init(table, keys);
 
     cls = gate_limit_class(table, &rate);
 
@@ -205,20 +209,20 @@ prepare(int mode)
     env.shared = mode != MODE_ALONE;
     env.away = 0;
 
-    for (i = 0; i < KEYS; i++) {
-        key_of(i, key);
+    take.rate = rate;
+    take.cls = cls;
+    take.cost = 1;
 
+    for (i = 0; i < keys; i++) {
+        key_of(i, key);
         take.hash = gate_siphash(seed, key, 32);
-        take.rate = rate;
-        take.cls = cls;
-        take.cost = 1;
 
         if (mode == MODE_ALONE) {
             (void) gate_limit_take(table, &env, &take);
 
         } else {
-            (void) gate_limit_set(table, &env, &take, 1000, (unsigned) mode,
-                                  1);
+            (void) gate_limit_set(table, &env, &take, 1000000000,
+                                  (unsigned) mode, 1);
         }
     }
 }
@@ -246,38 +250,43 @@ percentile(unsigned n, double p)
 }
 
 
-/* n decisions one by one; other: between them, something that fills caches */
+/* One thing, one by one; other: between them, something that fills caches. */
+
+enum {
+    NOTHING,
+    MEMORY,
+    DECISION
+};
+
 
 static void
-alone(uint64_t keys, unsigned n, unsigned char *other, double *median,
-    double *p99)
+alone(int what, uint64_t keys, unsigned n, unsigned char *other,
+    double *median, double *p99)
 {
     unsigned  i, j, sum;
-    double    empty;
-    uint64_t  from, key[4];
-
-    for (i = 0; i < n; i++) {
-        from = counter();
-        samples[i] = counter() - from;
-    }
-
-    qsort(samples, n, sizeof(uint64_t), compare);
-    empty = percentile(n, 0.5);
+    uint64_t  from, at, key[4];
 
     sum = 0;
 
     for (i = 0; i < n; i++) {
         key_of(random_next() % keys, key);
+        at = (random_next() >> 16) % table->slots;
         env.now += 1000;
 
-        if (other != NULL) {
-            for (j = 0; j < 4096; j++) {
-                sum += other[(random_next() >> 38) & ~63u]++;
-            }
+        for (j = 0; other != NULL && j < 4096; j++) {
+            sum += other[(random_next() >> 38) & ~63u]++;
         }
 
         from = counter();
-        sum += (unsigned) decide(key);
+
+        if (what == DECISION) {
+            sum += (unsigned) decide(key);
+
+        } else if (what == MEMORY) {
+            __atomic_fetch_add(&gate_limit_at(table, at)->fleet, 0,
+                               __ATOMIC_SEQ_CST);
+        }
+
         samples[i] = counter() - from;
     }
 
@@ -409,10 +418,10 @@ count(int mode, unsigned n)
     unsigned  i;
     uint64_t  key[4];
 
-    prepare(mode);
+    prepare(mode, COUNTED);
 
     for (i = 0; i < n; i++) {
-        key_of(random_next() % KEYS, key);
+        key_of(random_next() % COUNTED, key);
         env.now += 1000;
         (void) decide(key);
     }
@@ -425,50 +434,41 @@ static const uint64_t  steps[] = { 1000, 10000, 100000, KEYS };
 
 
 static int
-measure(const char *self, int mode)
+measure(const char *self, int mode, unsigned char *other)
 {
-    int             failed, quick;
-    double          median, p99, cold, cold99, count_of;
-    unsigned        i;
-    unsigned char  *other;
+    int       failed, quick;
+    double    median, p99, memory, cold, ignored, n;
+    unsigned  i;
 
     failed = 0;
     quick = getenv("BENCH_QUICK") != NULL;
 
-    prepare(mode);
-
-    other = malloc((UINT64_C(1) << 26) + 64);
-
-    if (other == NULL) {
-        return 1;
-    }
-
-    memset(other, 1, (UINT64_C(1) << 26) + 64);
-
     for (i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-        alone(steps[i], SAMPLES, NULL, &median, &p99);
-        alone(steps[i], quick ? 500 : 4000, other, &cold, &cold99);
+        prepare(mode, steps[i]);
 
-        printf("  %-12s %8lu keys   alone %4.0f ns, p99 %4.0f   in a row"
-               " %4.0f   cold %4.0f, p99 %4.0f\n", modes[mode],
-               (unsigned long) steps[i], median, p99, in_a_row(steps[i]),
-               cold, cold99);
+        alone(DECISION, steps[i], SAMPLES / 4, NULL, &median, &p99);
+        alone(MEMORY, steps[i], SAMPLES, NULL, &memory, &ignored);
+        alone(DECISION, steps[i], SAMPLES, NULL, &median, &p99);
+        alone(DECISION, steps[i], quick ? 500 : 4000, other, &cold, &ignored);
+
+        printf("  %-12s %8lu keys   alone %4.0f ns, p99 %4.0f   memory %4.0f"
+               "   in a row %4.0f   cold %4.0f\n", modes[mode],
+               (unsigned long) steps[i], median, p99, memory,
+               in_a_row(steps[i]), cold);
 
         fflush(stdout);
 
-        failed |= steps[i] <= 100000 && median > MEDIAN;
+        failed |= median - (steps[i] == KEYS ? memory : 0) > MEDIAN;
     }
 
-    free(other);
+    n = instructions_counted(1000000);
 
-    count_of = instructions_counted(1000000);
-
-    if (count_of < 0) {
-        count_of = instructions_simulated(self, mode, 20000);
+    if (n < 0) {
+        n = instructions_simulated(self, mode, 20000);
     }
 
-    if (count_of >= 0) {
-        printf("  %-12s %.0f instructions\n", modes[mode], count_of);
+    if (n >= 0) {
+        printf("  %-12s %.0f instructions\n", modes[mode], n);
     }
 
     return failed;
@@ -478,9 +478,10 @@ measure(const char *self, int mode)
 int
 main(int argc, char **argv)
 {
-    int     i, failed;
-    char    self[4096];
-    double  bytes;
+    int             i, failed;
+    char            self[4096];
+    double          bytes, ignored;
+    unsigned char  *other;
 
     if (argc == 4 && strcmp(argv[1], "count") == 0) {
         return count(atoi(argv[2]), (unsigned) atoi(argv[3]));
@@ -489,7 +490,17 @@ main(int argc, char **argv)
     i = (int) readlink("/proc/self/exe", self, sizeof(self) - 1);
     self[i < 0 ? 0 : i] = '\0';
 
+    other = malloc((UINT64_C(1) << 26) + 64);
+
+    if (other == NULL) {
+        return 1;
+    }
+
+    memset(other, 1, (UINT64_C(1) << 26) + 64);
+
     calibrate();
+    prepare(MODE_ALONE, 1000);
+    alone(NOTHING, 1000, SAMPLES, NULL, &empty, &ignored);
 
     bytes = (double) gate_limit_size(KEYS);
     failed = bytes > BYTES;
@@ -498,9 +509,11 @@ main(int argc, char **argv)
            bytes / 1048576, bytes / KEYS);
 
     for (i = 0; i < MODES; i++) {
-        failed |= measure(self, i);
+        failed |= measure(self, i, other);
         printf("\n");
     }
+
+    free(other);
 
     return failed;
 }

@@ -511,7 +511,7 @@ sub timed {
 # Throughput.
 
 sub throughput {
-    my @v = named(qw(plain fleet limit nginx lua lua-redis));
+    my @v = named(qw(plain fleet alone limit nginx lua lua-redis));
 
     print "Requests per second, $pairs interleaved rounds of 1 s, one worker",
         (@cpu ? '; all but Redis on one processor' : ''), "\n\n";

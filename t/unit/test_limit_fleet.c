@@ -389,6 +389,56 @@ test_acked_class(void)
 }
 
 
+/* A key whose rate is changed pays at the new one. */
+
+static void
+test_firm(void)
+{
+    int                  i, rc[2][2];
+    gate_limit_env_t     env;
+    gate_limit_take_t    slow, fast;
+    gate_limit_slot_t   *s;
+    gate_limit_table_t  *t;
+
+    t = test_table(64);
+    env = test_env(1);
+
+    for (i = 0; i < 2; i++) {
+        slow = test_key(t, 10 + (uint64_t) i, SEC, 10);
+        fast = test_key(t, 10 + (uint64_t) i, 10 * MSEC, 5);
+        fast.firm = (unsigned) i;
+
+        (void) test_many(t, &env, &slow, 10);
+        rc[i][0] = gate_limit_take(t, &env, &fast);
+        env.now += 10 * MSEC;
+        rc[i][1] = gate_limit_take(t, &env, &fast);
+    }
+
+    tap_ok(rc[1][0] == GATE_LIMIT_LIMITED && rc[1][1] == GATE_LIMIT_PASSED,
+           "who is refused at a new rate pays at that one");
+    tap_ok(rc[0][0] == GATE_LIMIT_LIMITED && rc[0][1] == GATE_LIMIT_LIMITED,
+           "but not where it may be another one each time");
+
+    slow.hash = fast.hash = 12;
+    (void) test_many(t, &env, &slow, 10);
+    rc[0][0] = gate_limit_peek(t, &env, &fast);
+    env.now += 10 * MSEC;
+    rc[0][1] = gate_limit_peek(t, &env, &fast);
+    tap_ok(rc[0][0] == GATE_LIMIT_LIMITED && rc[0][1] == GATE_LIMIT_PASSED,
+           "a look is enough");
+
+    slow = test_key(t, 13, SEC, 40);
+    fast = test_key(t, 13, 100 * MSEC, 40);
+    s = told(t, &env, &slow, 20 * SEC, 4, 0);
+    rc[0][0] = gate_limit_take(t, &env, &fast);
+    tap_ok(rc[0][0] == GATE_LIMIT_PASSED && s->fleet == env.now + 2 * SEC
+           && s->tat == env.now + 2100 * MSEC,
+           "what Redis said counts in units as well");
+
+    free(t);
+}
+
+
 static void
 test_set(void)
 {
@@ -652,6 +702,7 @@ main(void)
     test_settle();
     test_acked();
     test_acked_class();
+    test_firm();
     test_set();
     test_collect();
     test_sweep();
