@@ -88,8 +88,8 @@ sub hours {
 
 sub owes {
     my ($name, $hours) = @_;
-    $r->cmd('SET', $name, sprintf('%d000000.000',
-        $r->cmd('TIME')->[0] + $hours * $HOUR));
+    $r->cmd('SET', $name, sprintf('%d000000.000 %016d',
+        $r->cmd('TIME')->[0] + $hours * $HOUR, $HOUR * 1e9));
 }
 
 sub forget {

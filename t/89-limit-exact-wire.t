@@ -69,8 +69,8 @@ sub exact {
         my @names = $names->();
 
         @names == 1 && do {
-            $r->cmd('SET', $names[0], sprintf('%d000000.000',
-                $r->cmd('TIME')->[0] + 5 * $HOUR));
+            $r->cmd('SET', $names[0], sprintf('%d000000.000 %016d',
+                $r->cmd('TIME')->[0] + 5 * $HOUR, $HOUR * 1e9));
             my @left = sort map { left($_->[2]) } $fleet->ask($uri);
             "@left" eq join(' ', sort 5 - @left .. 4);
         };
@@ -250,8 +250,8 @@ subtest 'who is admitted without being counted' => sub {
         ok(eval { wait_for { !$online->() } }, 'batches are refused')
             || diag($@);
 
-        $real->cmd('SET', $name, sprintf('%d000000.000',
-            $real->cmd('TIME')->[0] + 5 * $HOUR));
+        $real->cmd('SET', $name, sprintf('%d000000.000 %016d',
+            $real->cmd('TIME')->[0] + 5 * $HOUR, $HOUR * 1e9));
         $fake->on('EVALSHA ' . uc $sha1->{take}, $lost ? ['reset']
             : ([wait => 0.5], ['real']));
         is($node->get($uri)->status, 200, 'it is admitted');

@@ -153,7 +153,7 @@ typedef struct {
 #pragma GCC visibility push(hidden)
 
 
-/* Bytes for so many keys: at most 48 a key, and 13 KiB for all. */
+/* Bytes for so many keys: at most 48 a key, below 6000 and 13 KiB. */
 size_t gate_limit_size(uint64_t keys);
 
 /* Makes a table of that memory (zeroed).  NULL: not for this processor. */
@@ -231,6 +231,14 @@ typedef struct {
 } gate_limit_debt_t;
 
 
+/* which marks */
+
+#define GATE_LIMIT_ALL         0
+#define GATE_LIMIT_URGENT      1       /* for flush only */
+#define GATE_LIMIT_NOTABLE     2       /* all but what makes no difference:
+                                          less than a 64th of a capacity, of
+                                          which half is left */
+
 /*
  * Marks of slots with something unsent are set by gate_limit_take().  Copies
  * up to n of the debts that are marked, all that are marked for flush first,
@@ -239,7 +247,7 @@ typedef struct {
  * next time where it stopped.  A mark that a killed worker could not set is
  * found by gate_limit_sweep().
  */
-size_t gate_limit_collect(gate_limit_table_t *t, int64_t now, int flush,
+size_t gate_limit_collect(gate_limit_table_t *t, int64_t now, int which,
     gate_limit_debt_t *debts, size_t n, size_t most);
 
 /* Marks it again: it could not be sent. */

@@ -4,8 +4,12 @@
 
 /* what is marked for flush is before everything else */
 
-#define GATE_LIMIT_URGENT  (INT64_C(1) << 40)
+#define GATE_LIMIT_FIRST   (INT64_C(1) << 40)
 #define GATE_LIMIT_FULLY   (INT64_C(1) << 20)  /* one capacity owed */
+
+/* units of which less than one of so many of the capacity may wait */
+
+#define GATE_LIMIT_SMALL   64
 
 /* less than this is no less: Redis counts microseconds */
 
@@ -20,8 +24,10 @@ static int gate_limit_take_mark(gate_limit_table_t *t, unsigned kind,
 static void gate_limit_clear_sum(gate_limit_table_t *t, unsigned kind,
     uint64_t word);
 static size_t gate_limit_gather(gate_limit_table_t *t, int64_t now,
-    unsigned kind, gate_limit_debt_t *debts, size_t n, size_t max,
-    size_t *most);
+    unsigned kind, int notable, gate_limit_debt_t *debts, size_t n,
+    size_t max, size_t *most);
+static int gate_limit_small(gate_limit_table_t *t, uint64_t slot,
+    int64_t weight);
 static size_t gate_limit_offer(gate_limit_debt_t *debts, size_t n, size_t max,
     uint64_t slot, int64_t weight);
 static void gate_limit_sink(gate_limit_debt_t *debts, size_t n, size_t i);
@@ -204,17 +210,18 @@ gate_limit_clear_sum(gate_limit_table_t *t, unsigned kind, uint64_t word)
  */
 
 size_t
-gate_limit_collect(gate_limit_table_t *t, int64_t now, int flush,
+gate_limit_collect(gate_limit_table_t *t, int64_t now, int which,
     gate_limit_debt_t *debts, size_t n, size_t most)
 {
     size_t             i, found, got;
     gate_limit_debt_t  tmp;
 
-    found = gate_limit_gather(t, now, GATE_LIMIT_FLUSH, debts, 0, n, &most);
+    found = gate_limit_gather(t, now, GATE_LIMIT_FLUSH, 0, debts, 0, n, &most);
 
-    if (!flush) {
-        found = gate_limit_gather(t, now, GATE_LIMIT_DIRTY, debts, found, n,
-                                  &most);
+    if (which != GATE_LIMIT_URGENT) {
+        found = gate_limit_gather(t, now, GATE_LIMIT_DIRTY,
+                                  which == GATE_LIMIT_NOTABLE, debts, found,
+                                  n, &most);
     }
 
     /* the most important one first */
@@ -243,7 +250,7 @@ gate_limit_collect(gate_limit_table_t *t, int64_t now, int flush,
 
 static size_t
 gate_limit_gather(gate_limit_table_t *t, int64_t now, unsigned kind,
-    gate_limit_debt_t *debts, size_t n, size_t max, size_t *most)
+    int notable, gate_limit_debt_t *debts, size_t n, size_t max, size_t *most)
 {
     int       wrapped;
     int64_t   weight;
@@ -290,10 +297,11 @@ gate_limit_gather(gate_limit_table_t *t, int64_t now, unsigned kind,
 
         if (weight >= 0 && kind == GATE_LIMIT_FLUSH) {
             n = gate_limit_offer(debts, n, max, slot,
-                                 weight + GATE_LIMIT_URGENT);
+                                 weight + GATE_LIMIT_FIRST);
 
         } else if (weight >= 0
-                   && !gate_limit_marked_as(t, GATE_LIMIT_FLUSH, slot))
+                   && !gate_limit_marked_as(t, GATE_LIMIT_FLUSH, slot)
+                   && !(notable && gate_limit_small(t, slot, weight)))
         {
             n = gate_limit_offer(debts, n, max, slot, weight);
         }
@@ -339,6 +347,23 @@ gate_limit_weight(gate_limit_table_t *t, uint64_t slot, int64_t now)
 
     return (int64_t) ((double) debt * (double) GATE_LIMIT_FULLY
                       / (double) (rate.interval * rate.capacity));
+}
+
+
+/* What nobody would decide otherwise for. */
+
+static int
+gate_limit_small(gate_limit_table_t *t, uint64_t slot, int64_t weight)
+{
+    uint64_t     word;
+    gate_rate_t  rate;
+
+    word = gate_limit_load(&gate_limit_at(t, slot)->word);
+
+    return weight < GATE_LIMIT_FULLY / 2
+           && gate_limit_unsent_of(word) > 0
+           && gate_limit_class_rate(t, gate_limit_cls_of(word), &rate) == 0
+           && gate_limit_unsent_of(word) * GATE_LIMIT_SMALL < rate.capacity;
 }
 
 
@@ -550,13 +575,14 @@ static void
 gate_limit_settle_slot(gate_limit_table_t *t, const gate_limit_env_t *env,
     uint64_t slot)
 {
-    int64_t             tat, owed, unsent, units;
+    int64_t             tat, owed, unsent, units, fleet, least;
     uint64_t            word;
     unsigned            n;
     gate_rate_t         rate;
     gate_limit_slot_t  *s;
 
     s = gate_limit_at(t, slot);
+    fleet = gate_limit_load(&s->fleet);
 
     do {
         word = gate_limit_load(&s->word);
@@ -566,9 +592,7 @@ gate_limit_settle_slot(gate_limit_table_t *t, const gate_limit_env_t *env,
             return;
         }
 
-        n = gate_limit_factor(env,
-                              gate_limit_spenders(env, word,
-                                            gate_limit_load(&s->fleet)));
+        n = gate_limit_factor(env, gate_limit_spenders(env, word, fleet));
 
         owed = tat > env->now ? (tat - env->now) / n : 0;
         unsent = gate_limit_unsent_of(word);
@@ -576,6 +600,14 @@ gate_limit_settle_slot(gate_limit_table_t *t, const gate_limit_env_t *env,
         if (gate_limit_class_rate(t, gate_limit_cls_of(word), &rate) == 0) {
             units = owed / rate.interval + (owed % rate.interval != 0);
             unsent = unsent < units ? unsent : units;
+
+            /* what Redis knew was not multiplied; it may have forgotten it */
+
+            if (fleet > env->now) {
+                least = fleet - env->now + gate_limit_units(&rate, unsent);
+                least = least < tat - env->now ? least : tat - env->now;
+                owed = owed > least ? owed : least;
+            }
         }
 
     } while (!gate_limit_cas(&s->tat, &s->word, tat, word,

@@ -4,6 +4,9 @@
 #include <string.h>
 
 
+#define GATE_LIMIT_FEW  64             /* groups */
+
+
 _Static_assert(sizeof(gate_limit_slot_t) == 32, "two slots a cache line");
 _Static_assert(sizeof(gate_limit_table_t) % 64 == 0, "alignment");
 _Static_assert(GATE_LIMIT_GROUP * GATE_LIMIT_BUCKET
@@ -65,7 +68,7 @@ gate_limit_size(uint64_t keys)
 static uint64_t
 gate_limit_groups(uint64_t keys)
 {
-    uint64_t  bytes;
+    uint64_t  bytes, groups;
 
     if (keys < GATE_LIMIT_KEYS_MIN) {
         keys = GATE_LIMIT_KEYS_MIN;
@@ -79,7 +82,11 @@ gate_limit_groups(uint64_t keys)
     bytes = GATE_LIMIT_PAGE
             + GATE_LIMIT_GROUP * GATE_LIMIT_BUCKET / 8 * GATE_LIMIT_MARKS + 1;
 
-    return (keys * 48 + bytes - 1) / bytes;
+    groups = keys * 48 / bytes;
+
+    /* what is not in groups is less than three; in small tables it adds up */
+
+    return groups > GATE_LIMIT_FEW ? groups - 3 : groups + 1;
 }
 
 

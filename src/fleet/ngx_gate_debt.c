@@ -14,6 +14,8 @@
 
 #define NGX_GATE_DEBT_GRACE   1000    /* ms without Redis, before we say so */
 #define NGX_GATE_DEBT_TICK    20      /* ms between the agent's ticks */
+#define NGX_GATE_DEBT_WHOLE   500     /* ms that what is small may wait, half
+                                         of NGX_GATE_LIMIT_STALE_MSEC */
 #define NGX_GATE_DEBT_RETRY   1000    /* ms after Redis refused a batch */
 #define NGX_GATE_DEBT_ALIVE   3000    /* ms, in which each node says so */
 #define NGX_GATE_DEBT_LOOK    65536   /* slots that are looked at in a turn */
@@ -34,6 +36,8 @@ typedef struct {
     int64_t                    sent;       /* ns, monotonic: when it went */
     ngx_msec_t                 sent_msec;
     ngx_msec_t                 begun;      /* of the last round */
+    ngx_msec_t                 whole;      /* the last one of everything */
+    int                        which;      /* marks, of this round */
     ngx_msec_t                 refused_at;
     unsigned                   flying:1;   /* it waits for its reply */
     unsigned                   round:1;    /* there is more to send at once */
@@ -72,7 +76,7 @@ static void ngx_gate_debt_offline(ngx_gate_limit_conf_t *lc);
 static ngx_uint_t ngx_gate_debt_due(ngx_gate_debt_zone_t *z,
     ngx_uint_t *flush);
 static ngx_uint_t ngx_gate_debt_freeze(ngx_gate_debt_zone_t *z,
-    ngx_uint_t flush);
+    ngx_uint_t flush, ngx_uint_t last);
 static ngx_int_t ngx_gate_debt_send(ngx_gate_debt_zone_t *z,
     ngx_gate_redis_reply_pt handler);
 static void ngx_gate_debt_reply(void *data, redisReply *reply);
@@ -318,7 +322,7 @@ ngx_gate_debt_run(ngx_gate_debt_zone_t *z)
         return;
     }
 
-    if (sh->batch.n || ngx_gate_debt_freeze(z, flush)) {
+    if (sh->batch.n || ngx_gate_debt_freeze(z, flush, 0)) {
         (void) ngx_gate_debt_send(z, ngx_gate_debt_reply);
     }
 }
@@ -351,6 +355,7 @@ ngx_gate_debt_return(ngx_gate_debt_zone_t *z)
     }
 
     z->round = 1;
+    z->which = GATE_LIMIT_ALL;
 
     ngx_gate_store(&sh->online, 1);
 
@@ -406,10 +411,11 @@ ngx_gate_debt_due(ngx_gate_debt_zone_t *z, ngx_uint_t *flush)
 }
 
 
-/* Makes a batch of what is marked; 0: there is nothing. */
+/* Makes a batch of what is marked; 0: there is nothing.  last: of all. */
 
 static ngx_uint_t
-ngx_gate_debt_freeze(ngx_gate_debt_zone_t *z, ngx_uint_t flush)
+ngx_gate_debt_freeze(ngx_gate_debt_zone_t *z, ngx_uint_t flush,
+    ngx_uint_t last)
 {
     size_t                   n;
     int64_t                  now;
@@ -421,6 +427,12 @@ ngx_gate_debt_freeze(ngx_gate_debt_zone_t *z, ngx_uint_t flush)
 
     if (!flush && !z->round) {
         z->begun = ngx_current_msec;
+        z->which = GATE_LIMIT_NOTABLE;
+
+        if (last || ngx_current_msec - z->whole >= NGX_GATE_DEBT_WHOLE) {
+            z->whole = ngx_current_msec;
+            z->which = GATE_LIMIT_ALL;
+        }
     }
 
     /* before we look: who marks something afterwards calls again */
@@ -431,7 +443,8 @@ ngx_gate_debt_freeze(ngx_gate_debt_zone_t *z, ngx_uint_t flush)
 
     now = ngx_gate_nsec();
 
-    n = gate_limit_collect(z->lc->table, now, (int) flush, b->debts,
+    n = gate_limit_collect(z->lc->table, now,
+                           flush ? GATE_LIMIT_URGENT : z->which, b->debts,
                            NGX_GATE_LIMIT_BATCH, NGX_GATE_DEBT_LOOK);
 
     z->round = (n == NGX_GATE_LIMIT_BATCH);
@@ -765,7 +778,7 @@ ngx_gate_debt_last(ngx_gate_debt_zone_t *z)
 
     b = &z->lc->sh->batch;
 
-    if (b->n == 0 && ngx_gate_debt_freeze(z, 0) == 0) {
+    if (b->n == 0 && ngx_gate_debt_freeze(z, 0, 1) == 0) {
         return NGX_DONE;
     }
 

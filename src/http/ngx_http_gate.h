@@ -63,6 +63,11 @@
 
 #define ngx_http_gate_aside      __attribute__((noinline))
 
+/* and what all of them need is not to be called */
+
+#define ngx_http_gate_inline     static ngx_inline                            \
+                                 __attribute__((always_inline))
+
 
 /* nginx finds it by name: it is the one symbol of ours that others see */
 

@@ -75,7 +75,7 @@ static void ngx_http_gate_limit_cleanup(void *data);
  * nothing was taken, look again.
  */
 
-static ngx_inline __attribute__((always_inline)) ngx_int_t
+ngx_http_gate_inline ngx_int_t
 ngx_http_gate_limit_pass(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
     ngx_str_t *key, gate_limit_take_t *take)
 {
@@ -134,7 +134,7 @@ ngx_http_gate_limit_pass(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
  * twice as much work as the decision.
  */
 
-static ngx_inline __attribute__((always_inline)) ngx_int_t
+ngx_http_gate_inline ngx_int_t
 ngx_http_gate_limit_bare(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
     ngx_http_variable_value_t *v)
 {

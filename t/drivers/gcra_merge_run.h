@@ -35,6 +35,7 @@ typedef struct {
     int                 waking;
     int64_t             lost_at;
     int64_t             last;          /* batch was written */
+    int64_t             whole;              /* the last batch of all */
 
     int                 known;         /* offset is */
     int64_t             offset;        /* of Redis's clock, to the node's */
@@ -151,9 +152,13 @@ merge_write(unsigned i)
 }
 
 
+#define MERGE_WHOLE  INT64_C(500000000)
+
+
 static void
 merge_send(unsigned i, int flush)
 {
+    int            which;
     int64_t        at;
     merge_node_t  *node;
 
@@ -176,7 +181,16 @@ merge_send(unsigned i, int flush)
             return;
         }
 
-        node->n = gate_limit_collect(node->table, merge_clock(node), flush,
+        which = flush ? GATE_LIMIT_URGENT : GATE_LIMIT_NOTABLE;
+
+        /* what is small waits for half a second at most */
+
+        if (!flush && merge.now >= node->whole + MERGE_WHOLE) {
+            node->whole = merge.now;
+            which = GATE_LIMIT_ALL;
+        }
+
+        node->n = gate_limit_collect(node->table, merge_clock(node), which,
                                      node->debts, MERGE_KEYS, MERGE_KEYS * 4);
         if (node->n == 0) {
             return;

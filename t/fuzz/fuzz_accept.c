@@ -3,7 +3,8 @@
  * The input is the value of Accept.  Properties: the answer is 0 or 1; a
  * value that yields HTML names text in some case or refuses JSON; adding a
  * range that prefers JSON as much as can be always turns it to JSON, and
- * empty list elements around it change nothing.
+ * empty list elements around it change nothing.  One that yields problem
+ * details names a type with a plus.
  */
 
 #include "../../src/core/gate_accept.c"
@@ -20,7 +21,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 int
 LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 {
-    int             html;
+    int             html, problem;
     unsigned char  *copy;
 
     static const char  json[] = ",application/json";
@@ -28,6 +29,10 @@ LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     html = gate_accept_html(data, size);
     fuzz_check(html == 0 || html == 1);
     fuzz_check(html == 0 || memchr(data, '/', size) != NULL);
+
+    problem = gate_accept_problem(data, size);
+    fuzz_check(problem == 0 || problem == 1);
+    fuzz_check(problem == 0 || memchr(data, '+', size) != NULL);
 
     copy = malloc(size + sizeof(json));
 
@@ -53,6 +58,7 @@ LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     copy[size + 3] = ',';
 
     fuzz_check(gate_accept_html(copy, size + 4) == html);
+    fuzz_check(gate_accept_problem(copy, size + 4) == problem);
 
     free(copy);
 

@@ -44,6 +44,31 @@ static const struct {
 };
 
 
+/* application/problem+json, where it is named and no less wanted than JSON */
+
+static const struct {
+    int          problem;
+    const char  *v;
+} problems[] = {
+    { 0, "" }, { 0, "*/*" }, { 0, "application/*" }, { 0, "application/json" },
+    { 1, "application/problem+json" }, { 1, "Application/Problem+JSON" },
+    { 1, "application/problem+json, application/json" },
+    { 1, "application/json, application/problem+json" },
+    { 0, "application/json, application/problem+json;q=0.999" },
+    { 1, "application/json;q=0.5, application/problem+json;q=0.5" },
+    { 1, "text/html, application/problem+json;q=0.1, */*;q=0.05" },
+    { 0, "application/problem+json;q=0.1, */*" },
+    { 0, "application/problem+json;q=0" },
+    { 0, "application/problem+json;q=0, */*;q=0" },
+    { 0, "application/problem+xml" }, { 0, "application/problem" },
+    { 0, "application/problem+jsonx" }, { 0, "text/problem+json" },
+    { 0, "application/problem+json;version=2" },
+    { 1, "application/problem+json;charset=utf-8" },
+    { 0, "application/problem+json, @" },
+    { 0, "application/problem+json;q=x" },
+};
+
+
 int
 main(void)
 {
@@ -60,6 +85,17 @@ main(void)
         free(p);
     }
 
+    for (i = 0; i < sizeof(problems) / sizeof(problems[0]); i++) {
+        len = strlen(problems[i].v);
+        p = tap_copy(problems[i].v, len);
+
+        tap_ok(gate_accept_problem(p, len) == problems[i].problem,
+               "%zu: problem %d", i, problems[i].problem);
+
+        free(p);
+    }
+
+    tap_ok(gate_accept_problem(NULL, 0) == 0, "no field, no problem");
     tap_ok(gate_accept_html(NULL, 0) == 0, "no field");
     tap_ok(gate_accept_html((unsigned char *) "text/html\0", 10) == 0,
            "a NUL");

@@ -269,6 +269,20 @@ test_settle(void)
     settled(t, &env, 10);
     tap_ok(unsent_of(s) == -3, "what is to be given back still is");
 
+    take.hash = 2;
+    s = told(t, &env, &take, 10 * SEC, 2, 0);
+    take.cost = 3;
+    (void) gate_limit_take(t, &env, &take);
+    settled(t, &env, 10);
+    tap_ok(s->tat == env.now + 13 * SEC && unsent_of(s) == 3,
+           "what Redis knew before is not divided: %ld s",
+           (long) ((s->tat - env.now) / SEC));
+
+    env.now += 15 * SEC;
+    settled(t, &env, 10);
+    tap_ok(s->tat <= env.now && unsent_of(s) == 0, "but is paid by time");
+    take.cost = 1;
+
     bad = 0;
 
     for (i = 0; i < 40; i++) {
@@ -578,6 +592,60 @@ test_collect(void)
 }
 
 
+/* What is little and far from its limit may wait. */
+
+static void
+test_small(void)
+{
+    uint64_t             keys[4];
+    gate_limit_env_t     env;
+    gate_limit_debt_t    d[8];
+    gate_limit_take_t    take;
+    gate_limit_table_t  *t;
+
+    t = test_table(1000);
+    env = test_env(1);
+    take = test_key(t, 0, SEC / 1000, 6400);
+
+    keys[0] = test_hash();
+    take.hash = keys[0];
+    take.cost = 99;
+    (void) told(t, &env, &take, 0, 1, 0);
+    (void) gate_limit_take(t, &env, &take);
+
+    tap_ok(gate_limit_collect(t, env.now, GATE_LIMIT_NOTABLE, d, 8, 1000)
+           == 0, "less than a 64th of a capacity may wait");
+
+    take.cost = 1;
+    (void) gate_limit_take(t, &env, &take);
+
+    tap_ok(gate_limit_collect(t, env.now, GATE_LIMIT_NOTABLE, d, 8, 1000)
+           == 1 && d[0].hash == keys[0] && d[0].unsent == 100,
+           "a 64th may not");
+
+    take.hash = keys[1] = test_hash();
+    take.cost = 1;
+    (void) told(t, &env, &take, 3300 * (SEC / 1000), 1, 0);
+    (void) gate_limit_take(t, &env, &take);
+
+    tap_ok(gate_limit_collect(t, env.now, GATE_LIMIT_NOTABLE, d, 8, 1000)
+           == 1 && d[0].hash == keys[1],
+           "nor may one whose half is used");
+
+    take.hash = keys[2] = test_hash();
+    (void) told(t, &env, &take, 0, 1, 0);
+    (void) gate_limit_take(t, &env, &take);
+
+    tap_ok(gate_limit_collect(t, env.now, GATE_LIMIT_NOTABLE, d, 8, 1000)
+           == 0 && gate_limit_marked(t) == 1
+           && gate_limit_collect(t, env.now, GATE_LIMIT_ALL, d, 8, 1000) == 1
+           && d[0].hash == keys[2],
+           "who waits stays marked, and is told of with all the others");
+
+    free(t);
+}
+
+
 /* What a process could not mark before it died is found. */
 
 static void
@@ -705,6 +773,7 @@ main(void)
     test_firm();
     test_set();
     test_collect();
+    test_small();
     test_sweep();
     test_copy();
 
