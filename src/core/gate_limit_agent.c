@@ -1,6 +1,8 @@
 
 #include "gate_limit_slot.h"
 
+#include <string.h>
+
 
 /* what is marked for flush is before everything else */
 
@@ -699,6 +701,8 @@ gate_limit_copy_slot(gate_limit_table_t *to, gate_limit_table_t *from,
     if (gate_limit_class_rate(from, cls, &rate) == 0) {
         cls = gate_limit_class(to, &rate);
     }
+
+    memset(&take, 0, sizeof(gate_limit_take_t));
 
     take.hash = s->hash;
     take.cls = (uint8_t) cls;

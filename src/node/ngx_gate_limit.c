@@ -26,13 +26,14 @@
 
 /* a zone as the last configuration had it; only the master looks */
 
-typedef struct {
-    ngx_queue_t                queue;
+typedef struct ngx_gate_limit_adopted_s  ngx_gate_limit_adopted_t;
+
+struct ngx_gate_limit_adopted_s {
+    ngx_gate_limit_adopted_t  *next;
     ngx_gate_limit_zone_t     *sh;
-    size_t                     size;
     size_t                     len;
     u_char                     name[1];
-} ngx_gate_limit_adopted_t;
+};
 
 
 static ngx_int_t ngx_gate_limit_init_zone(ngx_shm_zone_t *shm_zone,
@@ -55,7 +56,7 @@ static void ngx_gate_limit_sweep(ngx_gate_limit_conf_t *lc);
     ((void *) ((u_char *) (sh) + NGX_GATE_LIMIT_HEAD))
 
 
-static ngx_queue_t  ngx_gate_limit_adopted;
+static ngx_gate_limit_adopted_t  *ngx_gate_limit_adopted;
 
 
 ngx_int_t
@@ -243,18 +244,9 @@ ngx_gate_limit_adopt(ngx_gate_node_t *node, ngx_log_t *log)
 static ngx_gate_limit_zone_t *
 ngx_gate_limit_before(ngx_gate_limit_conf_t *lc)
 {
-    ngx_queue_t               *q;
     ngx_gate_limit_adopted_t  *a;
 
-    if (ngx_gate_limit_adopted.next == NULL) {
-        return NULL;
-    }
-
-    for (q = ngx_queue_head(&ngx_gate_limit_adopted);
-         q != ngx_queue_sentinel(&ngx_gate_limit_adopted);
-         q = ngx_queue_next(q))
-    {
-        a = ngx_queue_data(q, ngx_gate_limit_adopted_t, queue);
+    for (a = ngx_gate_limit_adopted; a; a = a->next) {
 
         if (a->len == lc->name.len
             && ngx_memcmp(a->name, lc->name.data, a->len) == 0)
@@ -319,19 +311,15 @@ static void
 ngx_gate_limit_remember(ngx_gate_node_t *node)
 {
     ngx_uint_t                 i;
-    ngx_queue_t               *q;
     ngx_gate_limit_conf_t    **lcp;
-    ngx_gate_limit_adopted_t  *a;
+    ngx_gate_limit_adopted_t  *a, *next;
 
-    if (ngx_gate_limit_adopted.next == NULL) {
-        ngx_queue_init(&ngx_gate_limit_adopted);
+    for (a = ngx_gate_limit_adopted; a; a = next) {
+        next = a->next;
+        ngx_free(a);
     }
 
-    while (!ngx_queue_empty(&ngx_gate_limit_adopted)) {
-        q = ngx_queue_head(&ngx_gate_limit_adopted);
-        ngx_queue_remove(q);
-        ngx_free(ngx_queue_data(q, ngx_gate_limit_adopted_t, queue));
-    }
+    ngx_gate_limit_adopted = NULL;
 
     lcp = node->limits.elts;
 
@@ -346,7 +334,8 @@ ngx_gate_limit_remember(ngx_gate_node_t *node)
         a->len = lcp[i]->name.len;
         ngx_memcpy(a->name, lcp[i]->name.data, a->len);
 
-        ngx_queue_insert_tail(&ngx_gate_limit_adopted, &a->queue);
+        a->next = ngx_gate_limit_adopted;
+        ngx_gate_limit_adopted = a;
     }
 }
 

@@ -427,50 +427,58 @@ sub finish {
     }
 }
 
-# What the fleet costs: instructions a second, and for each key that Redis is
-# told of, in however many requests.  The agent's work goes with time, and with
-# these keys.  Under callgrind time is long, so both are told apart: one nginx,
-# which is the agent, runs for a while without requests, and with as many as
-# callgrind can do with ease, in a fleet and without.
+# What the fleet costs: instructions a second, for each batch that goes to Redis
+# and for each key in it, in however many requests it was seen.  The agent's
+# work goes with time, and with these.  Under callgrind time is long, so they
+# are told apart: one nginx, which is the agent, runs for a while without
+# requests, and with as many as callgrind can do with ease of one key and of
+# many, in a fleet and without.
 
 sub fleet_cost {
     my $seconds = $quick ? 5 : 20;
-    my (%idle, %busy, $told);
+    my ($fleet, $alone) = named(qw(fleet alone));
 
-    for my $v (named(qw(fleet alone))) {
-        ($idle{ $v->{name} }) = timed($v, $seconds, 0);
-        ($busy{ $v->{name} }, my $keys) = timed($v, $seconds, 200);
-        $told = $keys if $keys;
-    }
+    my ($idle) = timed($fleet, $seconds, 0);
+    $idle -= (timed($alone, $seconds, 0))[0];
 
-    my $second = ($idle{fleet} - $idle{alone}) / $seconds;
-    my $key = ($busy{fleet} - $busy{alone} - $idle{fleet} + $idle{alone})
-        / $told;
+    my ($busy) = timed($alone, $seconds, 40);
+    my ($one, $keys, $batches) = timed($fleet, $seconds, 1);
+    my ($many, $keys2, $batches2) = timed($fleet, $seconds, 40);
 
-    printf "  %-46s %9s %8.0f  a second\n", 'the fleet, for the time', '',
-        $second;
-    printf "  %-46s %9s %8.0f  a key\n", 'the fleet, for what it is told of',
-        '', $key;
+    # what is more than without requests: batches, and keys in them
+    $_ -= $busy + $idle for $one, $many;
+    my $divisor = $keys2 * $batches - $keys * $batches2;
+    my $key = ($many * $batches - $one * $batches2) / $divisor;
+    my $batch = ($one - $keys * $key) / $batches;
+    my $second = $idle / $seconds;
 
-    # so many callers that are told of ten times a second, at a busy nginx
-    my %request = map { $_ => ($second + $key * told($_)) / BUSY } KEYS,
-        10 * KEYS;
+    my $line = "  %-46s %9s %8.0f  %s\n";
+    printf $line, 'the fleet, instructions', '', $second, 'a second';
+    printf $line, '', '', $batch, 'a batch to Redis';
+    printf $line, '', '', $key, 'a key in it';
+
+    # so many callers, each told of as often as each of these
+    my $rounds = $batches2 / $seconds;
+    my %request = map {
+        my $told = $_ * $keys2 / 40 / $seconds;
+        my $more = $told / $rounds / 128;
+        $_ => ($second + $key * $told + $batch * $rounds
+            * ($more > 1 ? $more : 1)) / BUSY;
+    } KEYS, 10 * KEYS;
+
+    printf "  %-46s %9s %8.1f  times a second\n", '... which is told of', '',
+        $keys2 / 40 / $seconds;
     printf "  %-46s %9s %+8.0f\n", "the fleet, at @{[ BUSY ]}/s by $_ callers",
         '', $request{$_} for sort { $a <=> $b } keys %request;
 
     return $request{ +KEYS };
 }
 
-# Keys a second that Redis is told of: those of which there was a request
-# since the last time.
-
-sub told {
-    my ($keys) = @_;
-    return 10 * $keys * (1 - exp(-BUSY / 10 / $keys));
-}
+# Instructions in that time with requests by so many keys, and how many keys
+# Redis was told of in how many batches.
 
 sub timed {
-    my ($v, $seconds, $rate) = @_;
+    my ($v, $seconds, $keys) = @_;
 
     my $t = proxy($v, main => 'master_process off;');
     my $out = $t->dir . '/callgrind.out';
@@ -481,13 +489,13 @@ sub timed {
     $t->start;
     joined($v, $t);
 
-    # every key has been there before
-    my $keys = $rate / 5;
-    my @load = map { $t->load(rate => $rate / $keys, conns => 1, port =>
-        $t->port, headers => { 'X-Api-Key' => "key-$_" }) } 1 .. $keys;
+    # as many connections, however many keys
+    my @load = map { $t->load(rate => 5, conns => 1, port => $t->port,
+        headers => { 'X-Api-Key' => 'key-' . $_ % $keys }) }
+        $keys ? 1 .. 40 : ();
     sleep 3;
 
-    my $told = status($t)->{limits}{z}{sync}{keys} || 0;
+    my $before = status($t)->{limits}{z}{sync};
     system("$control -z " . $t->pid . ' >/dev/null 2>&1') == 0
         or die "callgrind_control failed\n";
     my $start = time;
@@ -495,16 +503,17 @@ sub timed {
     system("$control -d " . $t->pid . ' >/dev/null 2>&1') == 0
         or die "callgrind_control failed\n";
     my $took = time - $start;
-    $told = (status($t)->{limits}{z}{sync}{keys} || 0) - $told;
+    my $after = status($t)->{limits}{z}{sync};
 
     my @results = map { $_->stop } @load;
     quit($t);
 
-    keep("$out.1", "$v->{name}.timed.$rate");
+    keep("$out.1", "$v->{name}.timed.$keys");
 
     my $count = count("$out.1");
     finish($t);
-    return (($count->{total} - $count->{heap}) * $seconds / $took, $told);
+    return (($count->{total} - $count->{heap}) * $seconds / $took,
+        map { ($after->{$_} || 0) - ($before->{$_} || 0) } qw(keys batches));
 }
 
 

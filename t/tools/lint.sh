@@ -108,7 +108,7 @@ step lua
 # Redis gives, and that is only read.
 
 globals="ARGV KEYS _G ipairs math pairs pcall redis string table tonumber"
-globals="$globals rawget setmetatable type unpack"
+globals="$globals rawget setmetatable struct type unpack"
 
 for file in src/fleet/*.lua; do
     name=$(basename "$file" .lua)
