@@ -176,7 +176,7 @@ ngx_gate_limit_create(ngx_gate_limit_conf_t *lc)
         return NGX_ERROR;
     }
 
-#if (NGX_DEBUG_MALLOC)
+#ifdef NGX_DEBUG_MALLOC
     ngx_memzero(sh, ngx_gate_limit_bytes(lc));
 #endif
 
