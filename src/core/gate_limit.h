@@ -294,8 +294,8 @@ int gate_limit_sweep(gate_limit_table_t *t, int64_t now, uint64_t *at,
     uint64_t most, gate_limit_count_t *count);
 
 /*
- * Copies the debtors of one table to another, empty one, while nobody uses
- * it: zones that change their size keep who owes what.  Those that do not
+ * Copies the debtors of one table to another, empty one, that nobody uses
+ * yet: zones that change their size keep who owes what.  Those that do not
  * fit are left out; returns how many.
  */
 uint64_t gate_limit_copy(gate_limit_table_t *to, gate_limit_table_t *from,

@@ -665,21 +665,31 @@ gate_limit_sweep(gate_limit_table_t *t, int64_t now, uint64_t *at,
 uint64_t
 gate_limit_copy(gate_limit_table_t *to, gate_limit_table_t *from, int64_t now)
 {
-    uint64_t                  i, left_out;
-    uint64_t                  word;
-    const gate_limit_slot_t  *s;
+    uint64_t            i, left_out;
+    gate_limit_slot_t  *s, seen;
 
     left_out = 0;
 
     for (i = 0; i < from->slots; i++) {
         s = gate_limit_at(from, i);
-        word = s->word;
 
-        if (word != 0 && !gate_limit_is_new(word)
-            && gate_limit_tag_of(s->hash) == word >> GATE_LIMIT_TAG
-            && (s->tat > now || gate_limit_unsent_of(word) != 0))
+        /* workers that retire still take from the old one */
+
+        do {
+            seen.tat = gate_limit_load(&s->tat);
+            seen.word = gate_limit_load(&s->word);
+            seen.hash = gate_limit_load(&s->hash);
+            seen.fleet = gate_limit_load(&s->fleet);
+
+        } while (seen.word != 0
+                 && !gate_limit_cas(&s->tat, &s->word, seen.tat, seen.word,
+                                    seen.tat, seen.word));
+
+        if (seen.word != 0 && !gate_limit_is_new(seen.word)
+            && gate_limit_tag_of(seen.hash) == seen.word >> GATE_LIMIT_TAG
+            && (seen.tat > now || gate_limit_unsent_of(seen.word) != 0))
         {
-            left_out += gate_limit_copy_slot(to, from, s, now) != 0;
+            left_out += gate_limit_copy_slot(to, from, &seen, now) != 0;
         }
     }
 

@@ -83,7 +83,7 @@ local function tat_read(text, node, interval)
 
     -- a text that is none of ours is written anew
 
-    if not s or not us or not made or made < 1 then
+    if not s or not us or not made or not (made >= 1) then
         return nil, '', 0, ''
     end
 

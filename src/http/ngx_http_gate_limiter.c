@@ -79,6 +79,7 @@ ngx_http_gate_inline ngx_int_t
 ngx_http_gate_limit_pass(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
     ngx_str_t *key, gate_limit_take_t *take)
 {
+    int                          rc;
     gate_limit_env_t             env;
     ngx_gate_limit_conf_t       *lc;
     ngx_gate_limit_zone_t       *sh;
@@ -106,9 +107,19 @@ ngx_http_gate_limit_pass(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
 
     ngx_gate_limit_env(lc, &env);
 
-    if (env.away
-        || gate_limit_take(lc->table, &env, take) != GATE_LIMIT_PASSED)
-    {
+    if (env.away) {
+        return NGX_DECLINED;
+    }
+
+    rc = gate_limit_take(lc->table, &env, take);
+
+    /* also for who is refused: it is marked only once */
+
+    if (take->flush && env.shared) {
+        ngx_gate_limit_flush(lc);
+    }
+
+    if (rc != GATE_LIMIT_PASSED) {
         return NGX_DECLINED;
     }
 
@@ -118,10 +129,6 @@ ngx_http_gate_limit_pass(ngx_http_request_t *r, ngx_http_gate_limit_t *limit,
     if (take->evicted) {
         count->evicted++;
         count->dropped += take->dropped;
-    }
-
-    if (take->flush && env.shared) {
-        ngx_gate_limit_flush(lc);
     }
 
     return NGX_OK;
@@ -481,16 +488,16 @@ ngx_http_gate_limit_one(ngx_http_gate_quota_t *q, ngx_uint_t take)
 
     q->flags |= NGX_HTTP_GATE_QUOTA_SHOWN;
 
+    if (take && q->take.flush && env.shared) {
+        ngx_gate_limit_flush(lc);
+    }
+
     if (rc == GATE_LIMIT_LIMITED) {
         return ngx_http_gate_limit_over(q);
     }
 
     if (take) {
         q->flags |= NGX_HTTP_GATE_QUOTA_TAKEN;
-
-        if (q->take.flush && env.shared) {
-            ngx_gate_limit_flush(lc);
-        }
     }
 
     return 0;
@@ -597,7 +604,10 @@ ngx_http_gate_limit_count(ngx_http_request_t *r, ngx_http_gate_quota_t *q,
         switch (q[i].result) {
 
         case NGX_HTTP_GATE_UNLIMITED:
-            count->unlimited++;
+
+            /* Redis was not asked, as another limit refuses anyway */
+
+            count->unlimited += !ngx_http_gate_quota_is(&q[i], OPEN);
             continue;
 
         case NGX_HTTP_GATE_PASSED:

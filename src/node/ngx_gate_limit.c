@@ -291,6 +291,9 @@ ngx_gate_limit_carry(ngx_gate_limit_conf_t *lc, ngx_gate_limit_zone_t *from,
     sh->override_known = from->override_known;
     sh->override_fields = from->override_fields;
     sh->nodes = from->nodes;
+    sh->online = from->online;
+    sh->lost_msec = from->lost_msec;
+    sh->settle_at = 0;
     sh->batches_total = from->batches_total;
     sh->debts_total = from->debts_total;
     sh->resent_total = from->resent_total;
