@@ -305,7 +305,8 @@ subtest 'what makes no sense' => sub {
     clean();
 
     for my $text ('', 'x', '-5', '9' x 20, '9' x 40, ' ' x 40, '1e99',
-        'x' x 16 . '.000', '1795275748153748', "nan       nanxxx.000") {
+        'x' x 16 . '.000', '1795275748153748', "nan       nanxxx.000",
+        '1999999999999999.000 nan' . ' ' x 13) {
         $r->cmd('SET', $a, $text);
         my ($debt, $nodes) = next_batch($me, [$a, 2, @rate, 200 * $SEC]);
         about($debt, 200 * $SEC, "\"$text\" is no debt");
