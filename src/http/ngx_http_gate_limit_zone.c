@@ -55,6 +55,8 @@ static ngx_int_t ngx_http_gate_limit_set_sync(ngx_conf_t *cf,
     ngx_http_gate_limit_args_t *args, ngx_str_t *value);
 static ngx_int_t ngx_http_gate_limit_set_timeout(ngx_conf_t *cf,
     ngx_http_gate_limit_args_t *args, ngx_str_t *value);
+static ngx_int_t ngx_http_gate_limit_set_word(ngx_str_t *value,
+    const char **words, ngx_uint_t *to);
 static ngx_int_t ngx_http_gate_limit_set_loss(ngx_conf_t *cf,
     ngx_http_gate_limit_args_t *args, ngx_str_t *value);
 static ngx_int_t ngx_http_gate_limit_set_keys(ngx_conf_t *cf,
@@ -361,15 +363,13 @@ ngx_http_gate_limit_set_timeout(ngx_conf_t *cf,
 }
 
 
+/* The number of one of these words. */
+
 static ngx_int_t
-ngx_http_gate_limit_set_loss(ngx_conf_t *cf,
-    ngx_http_gate_limit_args_t *args, ngx_str_t *value)
+ngx_http_gate_limit_set_word(ngx_str_t *value, const char **words,
+    ngx_uint_t *to)
 {
     ngx_int_t  n;
-
-    /* by NGX_GATE_LOSS_* */
-
-    static const char  *words[] = { "share", "local", "deny", "allow", NULL };
 
     n = ngx_http_gate_limit_word(value, words);
 
@@ -377,9 +377,21 @@ ngx_http_gate_limit_set_loss(ngx_conf_t *cf,
         return NGX_DECLINED;
     }
 
-    args->lc->loss = n;
+    *to = n;
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_gate_limit_set_loss(ngx_conf_t *cf,
+    ngx_http_gate_limit_args_t *args, ngx_str_t *value)
+{
+    /* by NGX_GATE_LOSS_* */
+
+    static const char  *words[] = { "share", "local", "deny", "allow", NULL };
+
+    return ngx_http_gate_limit_set_word(value, words, &args->lc->loss);
 }
 
 
@@ -405,19 +417,9 @@ static ngx_int_t
 ngx_http_gate_limit_set_full(ngx_conf_t *cf,
     ngx_http_gate_limit_args_t *args, ngx_str_t *value)
 {
-    ngx_int_t  n;
-
     static const char  *words[] = { "admit", "refuse", NULL };
 
-    n = ngx_http_gate_limit_word(value, words);
-
-    if (n == NGX_ERROR) {
-        return NGX_DECLINED;
-    }
-
-    args->lc->refuse = n;
-
-    return NGX_OK;
+    return ngx_http_gate_limit_set_word(value, words, &args->lc->refuse);
 }
 
 
@@ -425,19 +427,9 @@ static ngx_int_t
 ngx_http_gate_limit_set_empty(ngx_conf_t *cf,
     ngx_http_gate_limit_args_t *args, ngx_str_t *value)
 {
-    ngx_int_t  n;
-
     /* by NGX_HTTP_GATE_EMPTY_* */
 
     static const char  *words[] = { "skip", "limit", "refuse", NULL };
 
-    n = ngx_http_gate_limit_word(value, words);
-
-    if (n == NGX_ERROR) {
-        return NGX_DECLINED;
-    }
-
-    args->zone->on_empty = n;
-
-    return NGX_OK;
+    return ngx_http_gate_limit_set_word(value, words, &args->zone->on_empty);
 }

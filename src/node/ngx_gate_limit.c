@@ -283,8 +283,6 @@ ngx_gate_limit_carry(ngx_gate_limit_conf_t *lc, ngx_gate_limit_zone_t *from,
     ngx_memcpy(sh->overrides, from->overrides, sizeof(sh->overrides));
     ngx_memcpy(sh->override_digest, from->override_digest,
                sizeof(sh->override_digest));
-    ngx_memcpy(sh->override_inc, from->override_inc,
-               sizeof(sh->override_inc));
     ngx_memcpy(sh->counts, from->counts, sizeof(sh->counts));
 
     sh->override = from->override;

@@ -141,7 +141,6 @@ typedef struct {
     uint64_t                   override_errors;
     uint64_t                   override_fields; /* in Redis's hash */
     char                       override_digest[41];  /* SHA1, or empty */
-    char                       override_inc[NGX_GATE_INC_LEN];
     ngx_gate_overrides_t       overrides[2];
 
     ngx_gate_limit_count_t     counts[NGX_GATE_SLOTS];  /* by process slot */
