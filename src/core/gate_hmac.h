@@ -1,6 +1,6 @@
 
 /*
- * HMAC-SHA256 with the key prepared once.
+ * HMAC-SHA256, -SHA384 and -SHA512 with the key prepared once.
  *
  * Purpose: sign and verify on the path of a request.  The one-shot HMAC() of
  * OpenSSL 3 fetches the algorithm and allocates on every call, which costs
@@ -27,13 +27,22 @@
 #include <openssl/sha.h>
 
 
-#define GATE_HMAC_LEN  32              /* bytes in a signature */
+#define GATE_HMAC_LEN       32         /* bytes in a signature */
+#define GATE_HMAC_LONG_LEN  64         /* of a long one, at most */
 
 
 typedef struct {
     SHA256_CTX  inner;                 /* state after key xor ipad */
     SHA256_CTX  outer;                 /* state after key xor opad */
 } gate_hmac_t;
+
+/* The same with SHA-384 or SHA-512. */
+
+typedef struct {
+    SHA512_CTX  inner;
+    SHA512_CTX  outer;
+    size_t      len;                   /* bytes in a signature, 48 or 64 */
+} gate_hmac_long_t;
 
 
 #pragma GCC visibility push(hidden)
@@ -54,6 +63,13 @@ int gate_hmac_sign(const gate_hmac_t *h, const void *const part[],
 
 /* Overwrites h in a way that the compiler keeps. */
 void gate_hmac_wipe(gate_hmac_t *h);
+
+/* Likewise; mac_len is 48 for SHA-384 or 64 for SHA-512. */
+int gate_hmac_long_init(gate_hmac_long_t *h, size_t mac_len,
+    const unsigned char *key, size_t len);
+int gate_hmac_long_sign(const gate_hmac_long_t *h, const void *const part[],
+    const size_t len[], size_t n, unsigned char mac[GATE_HMAC_LONG_LEN]);
+void gate_hmac_long_wipe(gate_hmac_long_t *h);
 
 
 #pragma GCC visibility pop

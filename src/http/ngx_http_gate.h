@@ -23,6 +23,7 @@
  *   ngx_http_gate_tier.c          what variables make of its limit
  *   ngx_http_gate_quota.c         what it says of that to the client
  *   ngx_http_gate_limits.c        what others are told of limits
+ *   ngx_http_gate_cursor*.c       is this cursor genuine?
  *   ngx_http_gate_variables.c
  *   ngx_http_gate_secret.c        files that only we may read
  *   ngx_http_gate_redis.c         gate_redis
@@ -124,6 +125,9 @@ typedef struct {
     ngx_array_t                  limits;      /* ngx_http_gate_limit_t *,
                                                  none: there is no limit */
     ngx_uint_t                   told;        /* some limit has headers */
+    ngx_uint_t                   cursors;     /* some location checks them */
+    ngx_array_t                  cursor_keys; /* all files of keys,
+                                                 ngx_http_gate_cursor_key_t * */
     ngx_uint_t                   sized;       /* gate_zone was given */
     size_t                       spare;       /* sizes of what comes along */
     size_t                       quota;       /* with a context */
@@ -163,6 +167,12 @@ typedef struct {
     ngx_http_gate_api_conf_t    *api;
     ngx_array_t                 *limits;      /* ngx_http_gate_limit_t, or
                                                  NULL */
+    void                        *cursor;      /* ngx_http_gate_cursor_t, as it
+                                                 is said here or above */
+    ngx_array_t                 *cursor_keys;
+    ngx_array_t                 *cursor_claims;
+    void                        *cursor_loc;  /* ngx_http_gate_cursor_loc_t,
+                                                 NULL: not checked here */
 } ngx_http_gate_loc_conf_t;
 
 
@@ -186,6 +196,7 @@ struct ngx_http_gate_pick_s {
 
 typedef struct ngx_http_gate_peer_s  ngx_http_gate_peer_t;
 typedef struct ngx_http_gate_quota_s  ngx_http_gate_quota_t;
+typedef struct ngx_http_gate_cursor_ctx_s  ngx_http_gate_cursor_ctx_t;
 
 typedef struct {
     ngx_pool_cleanup_t           cleanup;
@@ -204,6 +215,7 @@ typedef struct {
     uint8_t                      nquotas;
     uint8_t                      told;        /* the client, of its limits */
     ngx_http_gate_quota_t       *quotas;      /* what the limits came to */
+    ngx_http_gate_cursor_ctx_t  *cursor;      /* NULL: not looked at yet */
     ngx_http_gate_pick_t         pick;        /* the first of the picks */
     ngx_http_gate_peer_t        *spare;       /* room for the first peer */
 } ngx_http_gate_ctx_t;

@@ -80,6 +80,7 @@ ngx_http_gate_ctx_create(ngx_http_request_t *r)
     ctx->limited = 0;
     ctx->nquotas = 0;
     ctx->told = 0;
+    ctx->cursor = NULL;
     ctx->pick.composite = NULL;
     ctx->spare = (ngx_http_gate_peer_t *) (ctx + 1);
     ctx->quotas = (ngx_http_gate_quota_t *) ((u_char *) (ctx + 1)

@@ -297,6 +297,15 @@ ngx_http_gate_create_main_conf(ngx_conf_t *cf)
         || ngx_array_init(&gmcf->limits, cf->pool, 4,
                           sizeof(ngx_http_gate_limit_t *))
            != NGX_OK
+        || ngx_array_init(&gmcf->cursor_keys, cf->pool, 4,
+                          sizeof(void *))
+           != NGX_OK
+        || ngx_array_init(&gmcf->node.cursors, cf->pool, 4,
+                          sizeof(void *))
+           != NGX_OK
+        || ngx_array_init(&gmcf->node.cursor_keys, cf->pool, 4,
+                          sizeof(void *))
+           != NGX_OK
         || ngx_array_init(&gmcf->node.limits, cf->pool, 4,
                           sizeof(ngx_gate_limit_conf_t *))
            != NGX_OK)
@@ -367,6 +376,7 @@ ngx_http_gate_create_loc_conf(ngx_conf_t *cf)
     glcf->maintenance = NGX_CONF_UNSET;
     glcf->bypass = NGX_CONF_UNSET_PTR;
     glcf->limits = NGX_CONF_UNSET_PTR;
+    glcf->cursor = NGX_CONF_UNSET_PTR;
 
     return glcf;
 }

@@ -40,7 +40,7 @@
 
 
 #define NGX_GATE_ZONE_MAGIC      0x6e676174
-#define NGX_GATE_ZONE_LAYOUT     2
+#define NGX_GATE_ZONE_LAYOUT     3
 
 #define NGX_GATE_ZONE_SIZE       (16 * 1024 * 1024)
 #define NGX_GATE_ZONE_MIN_SIZE   (4 * 1024 * 1024)
@@ -541,6 +541,11 @@ typedef struct {
 } ngx_gate_mail_t;
 
 
+/* ngx_gate_cursor.h */
+typedef struct ngx_gate_cursor_s  ngx_gate_cursor_t;
+typedef struct ngx_gate_cursor_key_s  ngx_gate_cursor_key_t;
+
+
 typedef struct {
     uint32_t                   magic;
     uint32_t                   layout;
@@ -567,6 +572,9 @@ typedef struct {
     ngx_gate_file_t            files[NGX_GATE_FILES];
 
     ngx_gate_rollout_t        *rollouts;
+    uint32_t                   ncursors;
+    ngx_gate_cursor_t         *cursors;
+    ngx_gate_cursor_key_t     *cursor_keys;
 
     ngx_gate_mode_t            modes[NGX_GATE_MODES];
     ngx_gate_fleet_t           fleet;

@@ -1,0 +1,189 @@
+
+/*
+ * Copyright (C) nginx-gate authors
+ */
+
+
+/*
+ * Cursors: what gate_cursor says, and what became of one.
+ *
+ *   ngx_http_gate_cursor_conf.c   gate_cursor, gate_cursor_claim
+ *   ngx_http_gate_cursor_key.c    gate_cursor_key, and files that change
+ *   ngx_http_gate_cursor.c        is this request's cursor genuine?
+ *   ngx_http_gate_cursor_answer.c what the client is told if it is not
+ *   ngx_http_gate_cursors.c       what others are told of cursors
+ *
+ * What is verified, and how, is core/gate_cursor.h's.  No cursor and no
+ * payload gets into a log: what we log goes to the cycle's log, because nginx
+ * adds the request's line to what is logged for a connection.
+ */
+
+
+#ifndef _NGX_HTTP_GATE_CURSOR_H_INCLUDED_
+#define _NGX_HTTP_GATE_CURSOR_H_INCLUDED_
+
+
+#include "ngx_http_gate.h"
+#include "ngx_http_gate_out.h"
+#include "core/gate_cursor.h"
+#include "node/ngx_gate_cursor.h"
+
+
+/* where the cursor is */
+
+#define NGX_HTTP_GATE_CURSOR_ARG     0
+#define NGX_HTTP_GATE_CURSOR_HEADER  1
+#define NGX_HTTP_GATE_CURSOR_COOKIE  2
+
+/* duplicate= */
+
+#define NGX_HTTP_GATE_CURSOR_REJECT  0
+#define NGX_HTTP_GATE_CURSOR_LAST    1
+#define NGX_HTTP_GATE_CURSOR_FIRST   2
+
+
+/*
+ * One file of a key, as gate_cursor_key names it; the same file, id and forms
+ * named twice are one.  Each process has its own, so it may put another key
+ * in the place of this one while nobody is verifying.
+ */
+
+typedef struct {
+    ngx_str_t                    path;        /* NUL-terminated */
+    ngx_str_t                    id;          /* or empty */
+    gate_cursor_form_e           form;
+    int                          alg;         /* or -1 */
+    gate_cursor_key_t            key;
+    ngx_gid_t                    gid;         /* of the workers */
+
+    /* the file as it was last seen */
+    time_t                       mtime;
+    long                         nsec;
+    off_t                        size;
+    ino_t                        inode;
+    ngx_uint_t                   live;        /* this worker can read it */
+    ngx_uint_t                   bad;         /* what it has now is no key:
+                                                 the last good one stays */
+    u_char                      *file;        /* of the configuration */
+    ngx_uint_t                   line;
+    ngx_gate_cursor_key_conf_t  *conf;
+} ngx_http_gate_cursor_key_t;
+
+
+typedef struct {
+    ngx_str_t                    name;
+    ngx_http_complex_value_t     value;
+} ngx_http_gate_cursor_claim_t;
+
+
+/* gate_cursor */
+
+typedef struct {
+    ngx_str_t                    name;        /* of the argument, .. */
+    ngx_uint_t                   source;      /* NGX_HTTP_GATE_CURSOR_ARG */
+    ngx_uint_t                   duplicate;   /* NGX_HTTP_GATE_CURSOR_LAST */
+    ngx_uint_t                   observe;
+    ngx_uint_t                   expired;     /* status, 400 or 410 */
+    ngx_http_gate_fetch_t        when;        /* value: NULL, always */
+    gate_cursor_rules_t          rules;       /* but for the claims */
+    u_char                      *file;
+    ngx_uint_t                   line;
+} ngx_http_gate_cursor_t;
+
+
+/*
+ * What counts in one location, after merging: gate_cursor, gate_cursor_key
+ * and gate_cursor_claim are each inherited on their own.
+ */
+
+typedef struct {
+    ngx_http_gate_cursor_t      *cursor;
+    gate_cursor_rules_t          rules;       /* with the claims */
+    ngx_array_t                 *claims;      /* ngx_http_gate_cursor_claim_t,
+                                                 or NULL */
+    const gate_cursor_key_t     *key[GATE_CURSOR_KEYS];
+    ngx_http_gate_cursor_key_t  *file[GATE_CURSOR_KEYS];
+    ngx_uint_t                   nkeys;
+    ngx_gate_cursor_conf_t      *conf;        /* counters of the location */
+    time_t                       logged;
+    ngx_uint_t                   silent;      /* refusals since */
+} ngx_http_gate_cursor_loc_t;
+
+
+/* ctx->cursor: what became of the request's */
+
+struct ngx_http_gate_cursor_ctx_s {
+    ngx_http_gate_cursor_loc_t  *loc;         /* by whose rules */
+    ngx_str_t                    args;        /* in which query */
+    double                       now;         /* unix s, of that moment */
+    gate_cursor_status_e         status;
+    int                          key;         /* of loc, or -1 */
+    uint64_t                     ns;
+    unsigned                     skipped:1;   /* by when= or mode "off" */
+    unsigned                     counted:1;
+    unsigned                     refused:1;   /* and answered: the pages of
+                                                 that answer are free */
+    ngx_str_t                    text;        /* for the client */
+};
+
+
+#pragma GCC visibility push(hidden)
+
+
+/* ngx_http_gate_cursor_conf.c */
+
+char *ngx_http_gate_cursor(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_gate_cursor_claim(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* NGX_CONF_OK or NGX_CONF_ERROR, which has been logged. */
+char *ngx_http_gate_cursor_merge(ngx_conf_t *cf,
+    ngx_http_gate_loc_conf_t *prev, ngx_http_gate_loc_conf_t *conf);
+
+/* In postconfiguration. */
+ngx_int_t ngx_http_gate_cursor_init(ngx_conf_t *cf,
+    ngx_http_gate_main_conf_t *gmcf);
+
+
+/* ngx_http_gate_cursor_key.c */
+
+/* Into glcf->cursor_keys, of ngx_http_gate_cursor_key_t *, newest first. */
+char *ngx_http_gate_cursor_key(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* In init_process: begins to look at the files, once a second. */
+ngx_int_t ngx_http_gate_cursor_watch(ngx_cycle_t *cycle,
+    ngx_http_gate_main_conf_t *gmcf);
+
+
+/* ngx_http_gate_cursor.c */
+
+ngx_int_t ngx_http_gate_cursor_handler(ngx_http_request_t *r);
+
+/*
+ * What is known of the request's cursor; verified now if it was not before.
+ * *cx is NULL where the location of r->main has no gate_cursor.  NGX_OK or
+ * NGX_ERROR.  c, if not NULL, is verified anew where the cursor is valid, so
+ * that its claims can be read until somebody else verifies one.
+ */
+ngx_int_t ngx_http_gate_cursor_get(ngx_http_request_t *r,
+    ngx_http_gate_cursor_ctx_t **cx, gate_cursor_t *c);
+
+
+/* ngx_http_gate_cursor_answer.c */
+
+/* Sends the answer; returns what the phase handler has to return. */
+ngx_int_t ngx_http_gate_cursor_refuse(ngx_http_request_t *r,
+    ngx_http_gate_cursor_ctx_t *cx);
+
+
+/* ngx_http_gate_cursors.c */
+
+void ngx_http_gate_metrics_cursors(ngx_http_gate_out_t *out,
+    ngx_http_gate_main_conf_t *gmcf);
+
+
+#pragma GCC visibility pop
+
+
+#endif /* _NGX_HTTP_GATE_CURSOR_H_INCLUDED_ */
