@@ -9,7 +9,7 @@
  *
  * Objects live in the zone, are found by name and never freed.  There may be
  * many locations and few of them matter: beyond NGX_GATE_CURSORS names all
- * share one object called "(others)".
+ * share one object called "(others)".  The same holds of keys.
  */
 
 
@@ -68,8 +68,11 @@ typedef struct {
 /* Upper bounds in us of NGX_GATE_CURSOR_HIST - 1 buckets. */
 extern const uint32_t  ngx_gate_cursor_bounds[NGX_GATE_CURSOR_HIST - 1];
 
-/* For init_zone: finds or makes the objects.  NGX_OK or NGX_ERROR. */
-ngx_int_t ngx_gate_cursor_init_zone(ngx_gate_node_t *node, ngx_log_t *log);
+/*
+ * Finds or makes the objects that the configuration names, with the slab mutex
+ * held.  NGX_OK, or NGX_ERROR when the zone is full.
+ */
+ngx_int_t ngx_gate_cursor_reserve_locked(ngx_gate_node_t *node);
 
 /*
  * In the configuration: the conf of that name, made when it is new.  The name

@@ -9,7 +9,7 @@
  */
 
 
-#include "ngx_gate_node.h"
+#include "ngx_gate_cursor.h"
 
 
 static ngx_int_t ngx_gate_node_create(ngx_gate_node_t *node);
@@ -200,6 +200,10 @@ ngx_gate_node_reserve(ngx_gate_node_t *node)
 
     if (rc == NGX_OK) {
         rc = ngx_gate_node_reserve_rollouts_locked(node);
+    }
+
+    if (rc == NGX_OK) {
+        rc = ngx_gate_cursor_reserve_locked(node);
     }
 
     ngx_shmtx_unlock(&node->shpool->mutex);

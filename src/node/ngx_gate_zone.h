@@ -572,7 +572,6 @@ typedef struct {
     ngx_gate_file_t            files[NGX_GATE_FILES];
 
     ngx_gate_rollout_t        *rollouts;
-    uint32_t                   ncursors;
     ngx_gate_cursor_t         *cursors;
     ngx_gate_cursor_key_t     *cursor_keys;
 

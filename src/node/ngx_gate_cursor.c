@@ -1,0 +1,273 @@
+
+/*
+ * Copyright (C) nginx-gate authors
+ */
+
+
+/*
+ * Counters of cursors, by location and by key.
+ *
+ * Locations and keys come and go with reloads, their counters stay: names
+ * that nobody configures any more keep their object, so that they go on
+ * where they stopped when they come back.  There is a bound on how many may
+ * come together that way, and what comes later shares one object.
+ */
+
+
+#include "ngx_gate_cursor.h"
+
+
+static ngx_gate_cursor_t *ngx_gate_cursor_reserve_one(ngx_gate_node_t *node,
+    ngx_str_t *name);
+static ngx_gate_cursor_key_t *ngx_gate_cursor_reserve_key(
+    ngx_gate_node_t *node, ngx_str_t *name);
+static ngx_uint_t ngx_gate_cursor_named(const char *have, ngx_str_t *name);
+
+
+/* What has no object of its own: no location and no file has such a name. */
+
+static ngx_str_t  ngx_gate_cursor_others = ngx_string("(others)");
+
+const uint32_t  ngx_gate_cursor_bounds[NGX_GATE_CURSOR_HIST - 1] = {
+    10, 25, 50, 100, 250, 500, 1000, 2500, 5000
+};
+
+
+ngx_int_t
+ngx_gate_cursor_reserve_locked(ngx_gate_node_t *node)
+{
+    ngx_uint_t                    i;
+    ngx_gate_cursor_conf_t      **cc;
+    ngx_gate_cursor_key_conf_t  **kc;
+
+    cc = node->cursors.elts;
+
+    for (i = 0; i < node->cursors.nelts; i++) {
+        cc[i]->sh = ngx_gate_cursor_reserve_one(node, &cc[i]->name);
+
+        if (cc[i]->sh == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    kc = node->cursor_keys.elts;
+
+    for (i = 0; i < node->cursor_keys.nelts; i++) {
+        kc[i]->sh = ngx_gate_cursor_reserve_key(node, &kc[i]->name);
+
+        if (kc[i]->sh == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_gate_cursor_t *
+ngx_gate_cursor_reserve_one(ngx_gate_node_t *node, ngx_str_t *name)
+{
+    ngx_uint_t          n;
+    ngx_gate_cursor_t  *c, *others;
+
+    n = 0;
+    others = NULL;
+
+    for (c = node->sh->cursors; c; c = c->next) {
+
+        if (ngx_gate_cursor_named(c->name, name)) {
+            return c;
+        }
+
+        if (ngx_gate_cursor_named(c->name, &ngx_gate_cursor_others)) {
+            others = c;
+        }
+
+        n++;
+    }
+
+    if (n >= NGX_GATE_CURSORS) {
+
+        if (others) {
+            return others;
+        }
+
+        name = &ngx_gate_cursor_others;
+    }
+
+    c = ngx_slab_calloc_locked(node->shpool, sizeof(ngx_gate_cursor_t));
+    if (c == NULL) {
+        return NULL;
+    }
+
+    ngx_gate_text(c->name, sizeof(c->name), name->data, name->len);
+
+    c->next = node->sh->cursors;
+    ngx_gate_store(&node->sh->cursors, c);
+
+    return c;
+}
+
+
+static ngx_gate_cursor_key_t *
+ngx_gate_cursor_reserve_key(ngx_gate_node_t *node, ngx_str_t *name)
+{
+    ngx_uint_t              n;
+    ngx_gate_cursor_key_t  *k, *others;
+
+    n = 0;
+    others = NULL;
+
+    for (k = node->sh->cursor_keys; k; k = k->next) {
+
+        if (ngx_gate_cursor_named(k->name, name)) {
+            return k;
+        }
+
+        if (ngx_gate_cursor_named(k->name, &ngx_gate_cursor_others)) {
+            others = k;
+        }
+
+        n++;
+    }
+
+    if (n >= NGX_GATE_CURSORS) {
+
+        if (others) {
+            return others;
+        }
+
+        name = &ngx_gate_cursor_others;
+    }
+
+    k = ngx_slab_calloc_locked(node->shpool, sizeof(ngx_gate_cursor_key_t));
+    if (k == NULL) {
+        return NULL;
+    }
+
+    ngx_gate_text(k->name, sizeof(k->name), name->data, name->len);
+
+    k->next = node->sh->cursor_keys;
+    ngx_gate_store(&node->sh->cursor_keys, k);
+
+    return k;
+}
+
+
+static ngx_uint_t
+ngx_gate_cursor_named(const char *have, ngx_str_t *name)
+{
+    return ngx_strlen(have) == name->len
+           && ngx_memcmp(have, name->data, name->len) == 0;
+}
+
+
+ngx_gate_cursor_conf_t *
+ngx_gate_cursor_add(ngx_pool_t *pool, ngx_gate_node_t *node, ngx_str_t *name)
+{
+    size_t                    len;
+    ngx_uint_t                i;
+    ngx_gate_cursor_conf_t   *c, **cc;
+
+    len = ngx_min(name->len, NGX_GATE_CURSOR_NAME_LEN - 1);
+    cc = node->cursors.elts;
+
+    for (i = 0; i < node->cursors.nelts; i++) {
+
+        if (cc[i]->name.len == len
+            && ngx_memcmp(cc[i]->name.data, name->data, len) == 0)
+        {
+            return cc[i];
+        }
+    }
+
+    c = ngx_pcalloc(pool, sizeof(ngx_gate_cursor_conf_t));
+    cc = ngx_array_push(&node->cursors);
+
+    if (c == NULL || cc == NULL) {
+        return NULL;
+    }
+
+    c->name.data = name->data;
+    c->name.len = len;
+
+    *cc = c;
+
+    return c;
+}
+
+
+ngx_gate_cursor_key_conf_t *
+ngx_gate_cursor_key_add(ngx_pool_t *pool, ngx_gate_node_t *node,
+    ngx_str_t *name)
+{
+    size_t                        len;
+    ngx_uint_t                    i;
+    ngx_gate_cursor_key_conf_t   *k, **kc;
+
+    len = ngx_min(name->len, NGX_GATE_CURSOR_NAME_LEN - 1);
+    kc = node->cursor_keys.elts;
+
+    for (i = 0; i < node->cursor_keys.nelts; i++) {
+
+        if (kc[i]->name.len == len
+            && ngx_memcmp(kc[i]->name.data, name->data, len) == 0)
+        {
+            return kc[i];
+        }
+    }
+
+    k = ngx_pcalloc(pool, sizeof(ngx_gate_cursor_key_conf_t));
+    kc = ngx_array_push(&node->cursor_keys);
+
+    if (k == NULL || kc == NULL) {
+        return NULL;
+    }
+
+    k->name.data = name->data;
+    k->name.len = len;
+
+    *kc = k;
+
+    return k;
+}
+
+
+void
+ngx_gate_cursor_count(ngx_gate_cursor_t *c, gate_cursor_status_e status,
+    uint64_t ns, ngx_uint_t refused, ngx_uint_t observed)
+{
+    ngx_uint_t  i;
+
+    ngx_gate_add(&c->status_total[status], 1);
+
+    if (refused) {
+        ngx_gate_add(&c->refused_total, 1);
+    }
+
+    if (observed) {
+        ngx_gate_add(&c->observed_total, 1);
+    }
+
+    if (ns == 0) {
+        return;
+    }
+
+    for (i = 0; i < NGX_GATE_CURSOR_HIST - 1; i++) {
+
+        if (ns <= (uint64_t) ngx_gate_cursor_bounds[i] * 1000) {
+            break;
+        }
+    }
+
+    ngx_gate_add(&c->hist[i], 1);
+    ngx_gate_add(&c->nsec_total, ns);
+}
+
+
+void
+ngx_gate_cursor_hit(ngx_gate_cursor_key_t *k)
+{
+    ngx_gate_add(&k->hits_total, 1);
+    ngx_gate_store(&k->last, (int64_t) ngx_time());
+}
