@@ -53,7 +53,7 @@
 #define GATE_CURSOR_BYTES       (GATE_CURSOR_LENGTH / 4 * 3 + 3)
 #define GATE_CURSOR_CLAIMS      8      /* names that rules may allow */
 #define GATE_CURSOR_KEYS        8
-#define GATE_CURSOR_TEXT        96
+#define GATE_CURSOR_TEXT        384    /* an age has up to 309 digits */
 #define GATE_CURSOR_ID          64     /* bytes of a key's id, at most */
 
 
@@ -119,7 +119,6 @@ typedef struct {
     gate_hmac_t            hmac;       /* HS256 */
     gate_hmac_long_t       hmac_long;  /* HS384, HS512 */
     void                  *pkey;       /* EVP_PKEY *, ES256 and EdDSA */
-    void                  *md;         /* EVP_MD_CTX *, begun with it */
     int                    secret;     /* of pkey: it can sign */
 } gate_cursor_key_t;
 
@@ -185,7 +184,7 @@ extern const char *const  gate_cursor_alg_name[GATE_CURSOR_ALGS];
 /*
  * Prepares a key from the len bytes of its file.  alg: -1 for what goes with
  * the key (HS256, ES256, EdDSA), or a gate_cursor_alg_e, which must go with
- * it.  id need not be set.  0, or -1 with *why in plain words (no byte of the
+ * it.  It has no id then.  0, or -1 with *why in plain words (no byte of the
  * key), and k wiped.
  */
 int gate_cursor_key_init(gate_cursor_key_t *k, int alg,

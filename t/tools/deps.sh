@@ -15,11 +15,12 @@ build="nginx nginx-dev gcc libc6-dev make libjansson-dev libssl-dev
 run="perl curl openssl redis-server redis-tools"
 
 test="libio-socket-ssl-perl nghttp2-client prometheus dpkg-dev xz-utils patch
-      libpcre2-dev zlib1g-dev"
+      libpcre2-dev zlib1g-dev python3"
 
-lint="perl binutils clang clang-tidy cppcheck libclang-rt-dev lua5.1"
+lint="perl binutils clang clang-tidy cppcheck libclang-rt-dev lua5.1
+      python3"
 
-bench="valgrind wrk"
+bench="valgrind wrk python3"
 
 
 die() {

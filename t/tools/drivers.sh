@@ -30,7 +30,7 @@ if [ "$(cat "$D/.key" 2>/dev/null)" != "$key" ]; then
         bin=$GATE_BUILD/t/$(basename "$1" .c)
 
         # a test at the same time may be running the old one
-        "$CC" $flags_text -o "$bin.new" "$1" -ljansson -lm \
+        "$CC" $flags_text -o "$bin.new" "$1" -ljansson -lcrypto -lm \
             && mv "$bin.new" "$bin"
     }
 
