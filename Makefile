@@ -1,7 +1,7 @@
 # nginx-gate
 #
-#   make                 the module, build/ngx_http_gate_module.so, and the
-#                        drivers of its core, build/t/*
+#   make                 the module, build/ngx_http_gate_module.so, the tool
+#                        build/gatectl, and the drivers of the core, build/t/*
 #   make demo            a gate of one's own to look at, on this machine
 #   make test            unit tests, the fuzzers' corpora, t/*.t
 #   make test T=t/x.t    only these files
@@ -40,6 +40,7 @@ TOOLS = t/tools
 all:
 	@$(TOOLS)/deps.sh build
 	@$(TOOLS)/build.sh
+	@$(TOOLS)/ctl.sh
 	@$(TOOLS)/drivers.sh
 
 deps:
@@ -63,7 +64,8 @@ bench:
 	 $(TOOLS)/with-env.sh perl t/bench/fleet-cost.pl; c=$$?; \
 	 $(TOOLS)/with-env.sh perl t/bench/limit.pl; d=$$?; \
 	 $(TOOLS)/with-env.sh perl t/bench/limit-fleet.pl; e=$$?; \
-	 exit $$((a | b | c | d | e))
+	 $(TOOLS)/with-env.sh perl t/bench/cursor.pl; f=$$?; \
+	 exit $$((a | b | c | d | e | f))
 
 soak:
 	@$(TOOLS)/deps.sh build run bench

@@ -16,6 +16,9 @@
 static int gate_cookie_mac(unsigned char out[GATE_COOKIE_MAC_LEN],
     const gate_hmac_t *h, const unsigned char *name, size_t name_len,
     const unsigned char *text, size_t text_len);
+static void gate_cookie_trim(const unsigned char **p,
+    const unsigned char **last);
+static int gate_cookie_white(unsigned char c);
 static size_t gate_cookie_put(unsigned char *out, uint64_t n, unsigned base);
 static int gate_cookie_number(const unsigned char **p,
     const unsigned char *end, unsigned base, size_t max_len, uint64_t *n);
@@ -152,6 +155,85 @@ gate_cookie_find(const unsigned char *hdr, size_t hdr_len,
     }
 
     return 0;
+}
+
+
+void
+gate_cookie_all(gate_cookie_all_t *c, const unsigned char *hdr,
+    size_t hdr_len, const unsigned char *name, size_t name_len)
+{
+    const unsigned char  *p, *end, *next, *eq, *last;
+
+    if (name_len == 0 || hdr_len == 0) {
+        return;
+    }
+
+    end = hdr + hdr_len;
+
+    for (p = hdr; p < end; p = next + (next < end)) {
+
+        next = memchr(p, ';', (size_t) (end - p));
+
+        if (next == NULL) {
+            next = end;
+        }
+
+        eq = memchr(p, '=', (size_t) (next - p));
+
+        if (eq == NULL) {
+            continue;
+        }
+
+        last = eq;
+        gate_cookie_trim(&p, &last);
+
+        if ((size_t) (last - p) != name_len || memcmp(p, name, name_len) != 0)
+        {
+            continue;
+        }
+
+        p = eq + 1;
+        last = next;
+        gate_cookie_trim(&p, &last);
+
+        if (last - p >= 2 && *p == '"' && last[-1] == '"') {
+            p++;
+            last--;
+        }
+
+        if (c->n++ == 0) {
+            c->first = p;
+            c->first_len = (size_t) (last - p);
+        }
+
+        c->last = p;
+        c->last_len = (size_t) (last - p);
+    }
+}
+
+
+/* Without the white space at both ends. */
+
+static void
+gate_cookie_trim(const unsigned char **p, const unsigned char **last)
+{
+    while (*p < *last && gate_cookie_white(**p)) {
+        (*p)++;
+    }
+
+    while (*p < *last && gate_cookie_white((*last)[-1])) {
+        (*last)--;
+    }
+}
+
+
+/* what CPython's str.strip() takes away, of bytes read as ISO 8859-1 */
+
+static int
+gate_cookie_white(unsigned char c)
+{
+    return (c >= '\t' && c <= '\r') || (c >= 0x1c && c <= ' ') || c == 0x85
+           || c == 0xa0;
 }
 
 

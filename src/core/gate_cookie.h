@@ -37,6 +37,15 @@
 #define GATE_COOKIE_MAX  64            /* bytes, more than any cookie has */
 
 
+typedef struct {
+    size_t                n;           /* cookies of that name */
+    const unsigned char  *first;
+    size_t                first_len;
+    const unsigned char  *last;
+    size_t                last_len;
+} gate_cookie_all_t;
+
+
 #pragma GCC visibility push(hidden)
 
 
@@ -65,6 +74,15 @@ int gate_cookie_read(const unsigned char *v, size_t len,
 int gate_cookie_find(const unsigned char *hdr, size_t hdr_len,
     const unsigned char *name, size_t name_len, const unsigned char **v,
     size_t *v_len);
+
+/*
+ * Adds to c what one Cookie field has of that name, as generously as services
+ * read it: white space around names and values, also what Unicode calls so
+ * below U+0100, is none of them, nor are quotes around a value.  c is zeroed
+ * by the caller, once for all fields.
+ */
+void gate_cookie_all(gate_cookie_all_t *c, const unsigned char *hdr,
+    size_t hdr_len, const unsigned char *name, size_t name_len);
 
 
 #pragma GCC visibility pop

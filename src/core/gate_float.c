@@ -16,11 +16,17 @@
 #define GATE_FLOAT_QMAX    324
 #define GATE_FLOAT_QEXACT  55
 
-/* floor(log10(2^e)), floor(log10(2^e * 3 / 4)), floor(log2(10^q)) */
+/*
+ * floor(log10(2^e)), floor(log10(2^e * 3 / 4)), floor(log2(10^q)); only what
+ * is not negative may be shifted
+ */
 
-#define gate_float_log10(e)       (((e) * 315653) >> 20)
-#define gate_float_log10_less(e)  (((e) * 315653 - 131008) >> 20)
-#define gate_float_log2(q)        (((q) * 108853) >> 15)
+#define gate_float_log10(e)                                                   \
+    ((((e) * 315653 + (1024 << 20)) >> 20) - 1024)
+#define gate_float_log10_less(e)                                              \
+    ((((e) * 315653 - 131008 + (1024 << 20)) >> 20) - 1024)
+#define gate_float_log2(q)                                                    \
+    ((((q) * 108853 + (2048 << 15)) >> 15) - 2048)
 
 #define GATE_FLOAT_ONE     (UINT64_C(1) << 52)
 #define GATE_FLOAT_SIGN    (UINT64_C(1) << 63)
@@ -29,6 +35,9 @@
 /* so many digits go into 64 bits: 10^19 does */
 #define GATE_FLOAT_DIGITS  19
 #define GATE_FLOAT_WORD    UINT64_C(10000000000000000000)
+
+/* 5^27, the most that do */
+#define GATE_FLOAT_FIVES   UINT64_C(7450580596923828125)
 
 /*
  * A number halfway between two doubles has 768 significant digits at most:
@@ -227,7 +236,15 @@ gate_float_shortest(uint64_t bits, int *exp)
 }
 
 
-/* c * g / 2^128, rounded to odd: cut off, the last bit set if inexact */
+/*
+ * c * g / 2^128, rounded to odd: cut off, the last bit set if inexact.
+ *
+ * c times what g is too large by is less than 1 in the middle word: an integer
+ * is still seen to be one.  Can it be too much for what is just below one, or
+ * be lost in what is just above?  The continued fractions of all 2046 scales
+ * tell how near these come: from below never (2^-61.5 at least are missing),
+ * from above once (by 2^-65.4), a number whose last bit is set anyway.
+ */
 
 static uint64_t
 gate_float_odd(const gate_float_power_t *g, uint64_t c)
@@ -237,9 +254,7 @@ gate_float_odd(const gate_float_power_t *g, uint64_t c)
     x = (gate_float_u128_t) c * g->lo;
     x = (gate_float_u128_t) c * g->hi + (uint64_t) (x >> 64);
 
-    /* g is a bit more than the power of ten: 1 may come from that alone */
-
-    return (uint64_t) (x >> 64) | ((uint64_t) x > 1);
+    return (uint64_t) (x >> 64) | ((uint64_t) x != 0);
 }
 
 
@@ -473,8 +488,8 @@ gate_float_nearest(const gate_float_token_t *t)
 static uint64_t
 gate_float_round(gate_float_u128_t x, int exp, unsigned sticky)
 {
-    int                lead, last, shift;
-    uint64_t           m, biased;
+    int                lead, last, biased, shift;
+    uint64_t           m;
     gate_float_u128_t  rest, half;
 
     lead = 127 - __builtin_clzll((uint64_t) (x >> 64)) + exp;
@@ -485,7 +500,7 @@ gate_float_round(gate_float_u128_t x, int exp, unsigned sticky)
         last = -1074;
 
     } else {
-        biased = (uint64_t) (last + 1074);
+        biased = last + 1074;
     }
 
     shift = last - exp;
@@ -506,7 +521,7 @@ gate_float_round(gate_float_u128_t x, int exp, unsigned sticky)
 
     /* the leading bit of m, or a carry, adds 1 to the exponent */
 
-    m += biased << 52;
+    m += (uint64_t) biased << 52;
 
     return m < GATE_FLOAT_INF ? m : GATE_FLOAT_INF;
 }
@@ -625,14 +640,15 @@ gate_float_multiply_power(gate_float_big_t *b, unsigned n)
 {
     uint64_t  factor;
 
-    while (n != 0) {
-
-        for (factor = 1; n != 0 && factor < UINT64_C(1) << 61; n--) {
-            factor *= 5;
-        }
-
-        gate_float_multiply(b, factor, 0);
+    for ( /* void */ ; n >= 27; n -= 27) {
+        gate_float_multiply(b, GATE_FLOAT_FIVES, 0);
     }
+
+    for (factor = 1; n != 0; n--) {
+        factor *= 5;
+    }
+
+    gate_float_multiply(b, factor, 0);
 }
 
 

@@ -461,7 +461,32 @@ gate_json_compare(const gate_json_t *j, uint32_t a, uint32_t b)
     s_last = s + n;
     t_last = t + m;
 
+    /*
+     * Where the bytes are alike there is nothing to decode: names with much
+     * in common are what a hostile text consists of.
+     */
+
     while (s < s_last && t < t_last) {
+
+        if (*s == *t && *s != '\\') {
+            s++;
+            t++;
+            continue;
+        }
+
+        if ((*s & 0xc0) == 0x80) {
+
+            /* within characters that began alike */
+
+            return *s < *t ? -1 : 1;
+        }
+
+        if (*s == *t && s[1] == t[1] && s[1] != 'u') {
+            s += 2;
+            t += 2;
+            continue;
+        }
+
         c = gate_json_char(&s);
         d = gate_json_char(&t);
 

@@ -23,6 +23,7 @@
  *   ngx_http_gate_tier.c          what variables make of its limit
  *   ngx_http_gate_quota.c         what it says of that to the client
  *   ngx_http_gate_limits.c        what others are told of limits
+ *   ngx_http_gate_reject.c        what the client of a refused request gets
  *   ngx_http_gate_cursor*.c       is this cursor genuine?
  *   ngx_http_gate_variables.c
  *   ngx_http_gate_secret.c        files that only we may read
@@ -49,6 +50,8 @@
 
 
 #define NGX_HTTP_GATE_VERSION    "0.1.0"
+
+#define NGX_HTTP_GATE_GONE       410
 
 #define NGX_HTTP_GATE_LABELS     512     /* bytes of JSON */
 
@@ -126,6 +129,8 @@ typedef struct {
                                                  none: there is no limit */
     ngx_uint_t                   told;        /* some limit has headers */
     ngx_uint_t                   cursors;     /* some location checks them */
+    void                        *cursor;      /* ngx_http_gate_cursor_t, the
+                                                 first of all, or NULL */
     ngx_array_t                  cursor_keys; /* all files of keys,
                                                  ngx_http_gate_cursor_key_t * */
     ngx_uint_t                   sized;       /* gate_zone was given */
@@ -358,6 +363,15 @@ ngx_int_t ngx_http_gate_add_arm_variable(ngx_conf_t *cf,
 ngx_int_t ngx_http_gate_secret_read(ngx_conf_t *cf, ngx_str_t *path,
     size_t max, ngx_str_t *text);
 
+/*
+ * The same without a configuration; gid is the workers' group.  On an error
+ * *why goes on where "the file .." began, and ngx_errno is 0 unless the system
+ * refused something.  The caller wipes the text.
+ */
+ngx_int_t ngx_http_gate_secret_load(ngx_str_t *path, ngx_gid_t gid,
+    size_t max, ngx_pool_t *pool, ngx_str_t *text, ngx_file_info_t *fi,
+    const char **why);
+
 /* The group that workers will have. */
 ngx_gid_t ngx_http_gate_secret_gid(ngx_conf_t *cf);
 
@@ -375,6 +389,16 @@ char *ngx_http_gate_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_gate_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_gate_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_gate_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* ngx_http_gate_reject.c */
+
+/*
+ * Answers a request that is refused, or leaves that to the error_page for the
+ * status.  The detail is printable ASCII without quotes and backslashes.
+ * Returns what the phase handler has to return.
+ */
+ngx_int_t ngx_http_gate_reject(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_str_t *detail);
 
 /* ngx_http_gate_status.c */
 

@@ -66,8 +66,12 @@ ngx_int_t
 ngx_http_gate_call_status(ngx_http_request_t *r, ngx_http_gate_call_t *call,
     json_t *body)
 {
+    ngx_http_gate_main_conf_t  *gmcf;
+
+    gmcf = ngx_http_get_module_main_conf(r, ngx_http_gate_module);
+
     return ngx_http_gate_send_json(r, NGX_HTTP_OK,
-                                   ngx_http_gate_json_status(call->node));
+                                   ngx_http_gate_json_status(gmcf));
 }
 
 

@@ -10,6 +10,7 @@
  *   ngx_http_gate_cursor_conf.c   gate_cursor, gate_cursor_claim
  *   ngx_http_gate_cursor_key.c    gate_cursor_key, and files that change
  *   ngx_http_gate_cursor.c        is this request's cursor genuine?
+ *   ngx_http_gate_cursor_find.c   where is it?
  *   ngx_http_gate_cursor_answer.c what the client is told if it is not
  *   ngx_http_gate_cursors.c       what others are told of cursors
  *
@@ -54,13 +55,14 @@ typedef struct {
     gate_cursor_form_e           form;
     int                          alg;         /* or -1 */
     gate_cursor_key_t            key;
+    u_char                       digest[32];  /* of the file it is made of */
     ngx_gid_t                    gid;         /* of the workers */
 
     /* the file as it was last seen */
-    time_t                       mtime;
-    long                         nsec;
-    off_t                        size;
-    ino_t                        inode;
+    ngx_file_info_t              seen;
+    ngx_uint_t                   fresh;       /* so new that it could change
+                                                 without looking different */
+    ngx_uint_t                   looked;      /* this worker looked once */
     ngx_uint_t                   live;        /* this worker can read it */
     ngx_uint_t                   bad;         /* what it has now is no key:
                                                  the last good one stays */
@@ -78,7 +80,10 @@ typedef struct {
 
 /* gate_cursor */
 
-typedef struct {
+typedef struct ngx_http_gate_cursor_s  ngx_http_gate_cursor_t;
+
+struct ngx_http_gate_cursor_s {
+    ngx_http_gate_cursor_t      *next;        /* of all of them */
     ngx_str_t                    name;        /* of the argument, .. */
     ngx_uint_t                   source;      /* NGX_HTTP_GATE_CURSOR_ARG */
     ngx_uint_t                   duplicate;   /* NGX_HTTP_GATE_CURSOR_LAST */
@@ -88,7 +93,7 @@ typedef struct {
     gate_cursor_rules_t          rules;       /* but for the claims */
     u_char                      *file;
     ngx_uint_t                   line;
-} ngx_http_gate_cursor_t;
+};
 
 
 /*
@@ -104,7 +109,14 @@ typedef struct {
     const gate_cursor_key_t     *key[GATE_CURSOR_KEYS];
     ngx_http_gate_cursor_key_t  *file[GATE_CURSOR_KEYS];
     ngx_uint_t                   nkeys;
-    ngx_gate_cursor_conf_t      *conf;        /* counters of the location */
+    ngx_array_t                 *keys;        /* where they come from: what
+                                                 two locations inherited from
+                                                 one place is the same */
+    ngx_gate_cursor_conf_t      *conf;        /* counters of the location, or
+                                                 NULL where no request ends
+                                                 up there */
+    ngx_uint_t                   varies;      /* other variables may make
+                                                 something else of it */
     time_t                       logged;
     ngx_uint_t                   silent;      /* refusals since */
 } ngx_http_gate_cursor_loc_t;
@@ -119,8 +131,11 @@ struct ngx_http_gate_cursor_ctx_s {
     gate_cursor_status_e         status;
     int                          key;         /* of loc, or -1 */
     uint64_t                     ns;
+    uint64_t                     serial;      /* of its verification */
     unsigned                     skipped:1;   /* by when= or mode "off" */
-    unsigned                     counted:1;
+    unsigned                     busy:1;      /* values are being looked up */
+    unsigned                     checked:1;   /* in PRECONTENT, and passed */
+    unsigned                     counted:1;   /* a request, by these rules */
     unsigned                     refused:1;   /* and answered: the pages of
                                                  that answer are free */
     ngx_str_t                    text;        /* for the client */
@@ -162,12 +177,29 @@ ngx_int_t ngx_http_gate_cursor_handler(ngx_http_request_t *r);
 
 /*
  * What is known of the request's cursor; verified now if it was not before.
- * *cx is NULL where the location of r->main has no gate_cursor.  NGX_OK or
- * NGX_ERROR.  c, if not NULL, is verified anew where the cursor is valid, so
- * that its claims can be read until somebody else verifies one.
+ * *cx is NULL where there is nothing to know: no gate_cursor, or it was
+ * skipped.  NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_http_gate_cursor_get(ngx_http_request_t *r,
-    ngx_http_gate_cursor_ctx_t **cx, gate_cursor_t *c);
+    ngx_http_gate_cursor_ctx_t **cx);
+
+/*
+ * The verified cursor itself, so that its claims can be read until somebody
+ * else verifies one; NULL if it is not valid.
+ */
+const gate_cursor_t *ngx_http_gate_cursor_claims(ngx_http_request_t *r,
+    ngx_http_gate_cursor_ctx_t *cx);
+
+
+/* ngx_http_gate_cursor_find.c */
+
+/*
+ * The request's cursor, or that of another query.  NGX_DECLINED: there is none
+ * or an empty one; NGX_BUSY: there are more than one may be.  It is good until
+ * the next one is looked for.
+ */
+ngx_int_t ngx_http_gate_cursor_find(ngx_http_request_t *r,
+    ngx_http_gate_cursor_t *cursor, ngx_str_t *args, ngx_str_t *value);
 
 
 /* ngx_http_gate_cursor_answer.c */

@@ -140,9 +140,17 @@ uint64_t ngx_http_gate_unsent(ngx_http_gate_view_t *view);
 json_t *ngx_http_gate_json_limits(ngx_gate_node_t *node);
 
 
+/* ngx_http_gate_cursors.c */
+
+json_t *ngx_http_gate_json_cursors(ngx_gate_node_t *node);
+
+/* As this worker has them. */
+json_t *ngx_http_gate_json_cursor_keys(ngx_http_gate_main_conf_t *gmcf);
+
+
 /* ngx_http_gate_status.c */
 
-json_t *ngx_http_gate_json_status(ngx_gate_node_t *node);
+json_t *ngx_http_gate_json_status(ngx_http_gate_main_conf_t *gmcf);
 
 /*
  * Sends a chain of len bytes (NULL: an empty body).  The bytes must live as

@@ -14,6 +14,7 @@
 
 
 #include "ngx_http_gate_json.h"
+#include "ngx_http_gate_cursor.h"
 #include "ngx_http_gate_limit.h"
 #include "ngx_http_gate_out.h"
 
@@ -133,6 +134,7 @@ ngx_http_gate_metrics_handler(ngx_http_request_t *r)
     ngx_http_gate_metrics_rollouts(&m);
     ngx_http_gate_metrics_latency(&m);
     ngx_http_gate_metrics_limits(&m.out, m.node);
+    ngx_http_gate_metrics_cursors(&m.out, gmcf);
 
     if (m.out.failed) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

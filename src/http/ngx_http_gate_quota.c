@@ -20,8 +20,6 @@
 
 #include "ngx_http_gate_limit.h"
 
-#include "core/gate_accept.h"
-
 
 #define NGX_HTTP_GATE_SECOND  1000000000
 
@@ -40,24 +38,11 @@ static ngx_int_t ngx_http_gate_quota_refused(ngx_http_request_t *r,
 static ngx_int_t ngx_http_gate_quota_number(ngx_http_request_t *r,
     const char *name, size_t len, int64_t n);
 static int64_t ngx_http_gate_quota_seconds(int64_t ns);
-static ngx_uint_t ngx_http_gate_quota_page(ngx_http_request_t *r,
-    ngx_uint_t status);
-static ngx_int_t ngx_http_gate_quota_answer(ngx_http_request_t *r,
-    ngx_uint_t status);
-static ngx_uint_t ngx_http_gate_quota_problem(ngx_http_request_t *r);
 
 #define ngx_http_gate_quota_told(q, style)                                    \
     (((q)->limit->headers & NGX_HTTP_GATE_HEADERS_##style)                    \
      && ngx_http_gate_quota_is(q, SHOWN)                                      \
      && !ngx_http_gate_quota_is(q, OBSERVE))
-
-
-static ngx_str_t  ngx_http_gate_quota_json = ngx_string("application/json");
-static ngx_str_t  ngx_http_gate_quota_problem_json =
-    ngx_string("application/problem+json");
-
-static u_char  ngx_http_gate_quota_detail[] =
-    "{\"detail\":\"Rate limit exceeded\"}";
 
 
 ngx_http_gate_quota_t *
@@ -298,7 +283,7 @@ ngx_http_gate_quota_seconds(int64_t ns)
 ngx_int_t
 ngx_http_gate_limit_refuse(ngx_http_request_t *r, ngx_http_gate_ctx_t *ctx)
 {
-    ngx_int_t   rc;
+    ngx_str_t   detail;
     ngx_uint_t  i, status;
 
     status = NGX_HTTP_TOO_MANY_REQUESTS;
@@ -320,138 +305,7 @@ ngx_http_gate_limit_refuse(ngx_http_request_t *r, ngx_http_gate_ctx_t *ctx)
 
     ctx->told = 0;
 
-    /* nginx's own page where the operator has one, or no answer at all */
+    ngx_str_set(&detail, "Rate limit exceeded");
 
-    rc = (ngx_int_t) status;
-
-    if (status != NGX_HTTP_CLOSE && !ngx_http_gate_quota_page(r, status)) {
-
-        /* the status of an error that brought the request here */
-
-        r->err_status = 0;
-
-        /* nobody is asked to send the body of a request that is refused */
-
-        r->expect_tested = 1;
-
-        rc = ngx_http_gate_quota_answer(r, status);
-    }
-
-    /*
-     * Not for the phase to do: under "satisfy any" it takes a 401 or 403 for
-     * the word of one who may be overruled.
-     */
-
-    ngx_http_finalize_request(r, rc);
-
-    return NGX_DONE;
-}
-
-
-/* Is there an error_page for it, and would nginx use it? */
-
-static ngx_uint_t
-ngx_http_gate_quota_page(ngx_http_request_t *r, ngx_uint_t status)
-{
-    ngx_uint_t                 i;
-    ngx_http_err_page_t       *page;
-    ngx_http_core_loc_conf_t  *clcf;
-
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    if (clcf->error_pages == NULL || r->error_page) {
-        return 0;
-    }
-
-    page = clcf->error_pages->elts;
-
-    for (i = 0; i < clcf->error_pages->nelts; i++) {
-
-        if (page[i].status == (ngx_int_t) status) {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-static ngx_int_t
-ngx_http_gate_quota_answer(ngx_http_request_t *r, ngx_uint_t status)
-{
-    u_char                    *p;
-    const char                *title;
-    ngx_http_complex_value_t   cv;
-
-    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
-
-    if (!ngx_http_gate_quota_problem(r)) {
-        cv.value.data = ngx_http_gate_quota_detail;
-        cv.value.len = sizeof(ngx_http_gate_quota_detail) - 1;
-
-        return ngx_http_send_response(r, status, &ngx_http_gate_quota_json,
-                                      &cv);
-    }
-
-    /* RFC 9457: about:blank goes with the status' own phrase */
-
-    switch (status) {
-
-    case NGX_HTTP_TOO_MANY_REQUESTS:
-        title = "\"title\":\"Too Many Requests\",";
-        break;
-
-    case NGX_HTTP_SERVICE_UNAVAILABLE:
-        title = "\"title\":\"Service Unavailable\",";
-        break;
-
-    case NGX_HTTP_FORBIDDEN:
-        title = "\"title\":\"Forbidden\",";
-        break;
-
-    default:
-        title = "";
-    }
-
-    p = ngx_pnalloc(r->pool, 128);
-    if (p == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    cv.value.data = p;
-    cv.value.len = ngx_sprintf(p, "{\"type\":\"about:blank\",%s\"status\":%ui,"
-                               "\"detail\":\"Rate limit exceeded\"}",
-                               title, status)
-                   - p;
-
-    return ngx_http_send_response(r, status,
-                                  &ngx_http_gate_quota_problem_json, &cv);
-}
-
-
-static ngx_uint_t
-ngx_http_gate_quota_problem(ngx_http_request_t *r)
-{
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
-
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
-
-        h = part->elts;
-
-        for (i = 0; i < part->nelts; i++) {
-
-            if (h[i].key.len == sizeof("Accept") - 1
-                && ngx_strncasecmp(h[i].key.data, (u_char *) "Accept",
-                                   sizeof("Accept") - 1)
-                   == 0
-                && gate_accept_problem(h[i].value.data, h[i].value.len))
-            {
-                return 1;
-            }
-        }
-    }
-
-    return 0;
+    return ngx_http_gate_reject(r, status, &detail);
 }

@@ -32,9 +32,6 @@
 #define NGX_HTTP_GATE_TOKEN_NAME_MAX  32
 
 
-static ngx_int_t ngx_http_gate_secret_load(ngx_str_t *path, ngx_gid_t gid,
-    size_t max, ngx_pool_t *pool, ngx_str_t *text, ngx_file_info_t *fi,
-    const char **why);
 static const char *ngx_http_gate_secret_check(ngx_file_info_t *fi,
     ngx_gid_t gid, size_t max);
 static void ngx_http_gate_tokens_cleanup(void *data);
@@ -109,9 +106,7 @@ ngx_http_gate_secret_gid(ngx_conf_t *cf)
 }
 
 
-/* On an error, errno is 0 where it says nothing. */
-
-static ngx_int_t
+ngx_int_t
 ngx_http_gate_secret_load(ngx_str_t *path, ngx_gid_t gid, size_t max,
     ngx_pool_t *pool, ngx_str_t *text, ngx_file_info_t *fi,
     const char **why)
@@ -148,6 +143,7 @@ ngx_http_gate_secret_load(ngx_str_t *path, ngx_gid_t gid, size_t max,
 
     text->data = ngx_pnalloc(pool, text->len);
     if (text->data == NULL) {
+        err = NGX_ENOMEM;
         *why = "found no memory";
         goto failed;
     }
@@ -156,6 +152,7 @@ ngx_http_gate_secret_load(ngx_str_t *path, ngx_gid_t gid, size_t max,
 
     if (n != (ssize_t) text->len) {
         err = (n == -1) ? ngx_errno : 0;
+        ngx_explicit_memzero(text->data, text->len);
         *why = "could not be read as a whole";
         goto failed;
     }

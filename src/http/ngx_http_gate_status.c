@@ -38,17 +38,19 @@ ngx_http_gate_status_handler(ngx_http_request_t *r)
     gmcf = ngx_http_get_module_main_conf(r, ngx_http_gate_module);
 
     return ngx_http_gate_send_json(r, NGX_HTTP_OK,
-                                   ngx_http_gate_json_status(&gmcf->node));
+                                   ngx_http_gate_json_status(gmcf));
 }
 
 
 json_t *
-ngx_http_gate_json_status(ngx_gate_node_t *node)
+ngx_http_gate_json_status(ngx_http_gate_main_conf_t *gmcf)
 {
-    char             boot[17];
-    json_t          *o;
+    char              boot[17];
+    json_t           *o;
+    ngx_gate_node_t  *node;
     ngx_gate_zone_t  *sh;
 
+    node = &gmcf->node;
     sh = node->sh;
 
     ngx_sprintf((u_char *) boot, "%016xL%Z", sh->boot);
@@ -80,6 +82,9 @@ ngx_http_gate_json_status(ngx_gate_node_t *node)
                            ngx_http_gate_json_switches(node));
     ngx_http_gate_json_set(o, "rollouts", ngx_http_gate_json_rollouts(node));
     ngx_http_gate_json_set(o, "limits", ngx_http_gate_json_limits(node));
+    ngx_http_gate_json_set(o, "cursors", ngx_http_gate_json_cursors(node));
+    ngx_http_gate_json_set(o, "cursor_keys",
+                           ngx_http_gate_json_cursor_keys(gmcf));
     ngx_http_gate_json_set(o, "events", ngx_http_gate_json_events(sh));
 
     return o;

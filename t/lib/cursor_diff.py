@@ -19,14 +19,14 @@ TEXT = 96                       # bytes of the driver's text, with its NUL
 PRINTABLE = re.compile(r"[ !#-\[\]-~]*\Z")
 
 
-def batch_rules(rng, first):
+def batch_rules(rng, first, large):
     """The service's own as often as not."""
 
     if first or rng.randrange(2):
         return cursor_ref.Rules(['test-cursor-secret-for-pagination'],
                                 1760493130.25)
 
-    small = rng.randrange(4) == 0
+    small = rng.randrange(4) == 0 and not large
 
     return cursor_ref.Rules(
         rng.choice([['s'], ['x' * 64], ['y' * 65], ['schl\u00fcssel \u6771'],
@@ -81,6 +81,7 @@ def run(argv):
     parser.add_argument('--count', type=int, default=20000)
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--show', type=int, default=10)
+    parser.add_argument('--issued', action='store_true')
     args = parser.parse_args(argv)
 
     start = time.monotonic()
@@ -89,10 +90,11 @@ def run(argv):
 
     while done < args.count:
         rng = random.Random(f'{args.seed} {done}')
-        rules = batch_rules(rng, not done)
+        rules = batch_rules(rng, not done, args.issued)
         gen = Generator(rng, rules)
         count = min(BATCH, args.count - done)
-        cursors, good = zip(*(gen.cursor() for _ in range(count)))
+        make = gen.fresh_only if args.issued else gen.cursor
+        cursors, good = zip(*(make() for _ in range(count)))
         want = [cursor_ref.compat(cursor, rules) for cursor in cursors]
         done += count
         issued += sum(good)

@@ -28,6 +28,31 @@ WORDS = ['a', 'b', 'id', 'key', 'name', 'city', 'min', 'max', 'Zoe', 'zoe',
          'order_by', 'filters', 'offset', 'ts', 'payload', 'sig', '', '0',
          'S\u00e3o Paulo', '\u6771\u4eac', '\U0001f600', '\uffff', '\ue000']
 
+# what looks like a number, or is one, or was one
+NUMBERS = ['0', '-0', '00', '01', '-01', '+1', '1.', '.5', '1.0', '1.50', '1e5',
+           '1E5', '1e+05', '1e05', '1e+16', '1e16', '1e-07', '1e-7', '1e', '1e+',
+           '-', '', '1_0', '0x10', '1.0.0', '1 ', ' 1', '1\t', '0.0', '-0.0',
+           '10000000000000000.0', '1e400', '-1e400', 'NaN', 'Infinity',
+           '-Infinity', 'true', 'null', '"1"', '[]', '5e-324', '2e-324',
+           '1.7976931348623157e+308', '1.7976931348623157e308', '1e22', '1e+22',
+           '9007199254740993', '9007199254740993.0', '123456789012345678.0',
+           '0.1', '0.10', '0.0001', '1e-4', '1e-05', '0.00001', '\u0661',
+           '1' * 30, '1' * 23 + '.5', '1760493100', '1760493100.0',
+           '1760493069.75', '1760493069.750', '17604930697.5e-1',
+           '1.76049306975e9', '1.76049306975e+09', '1760493069.7500001',
+           '1760493069.75000001', '1760493069.7499999', '1760493069.74999999']
+
+# no UTF-8, or only nearly
+BYTES = [b'\xc0\x80', b'\xc1\xbf', b'\xe0\x80\x80', b'\xe0\x9f\xbf',
+         b'\xed\xa0\x80', b'\xed\xbf\xbf', b'\xf0\x80\x80\x80',
+         b'\xf0\x8f\xbf\xbf', b'\xf4\x90\x80\x80',
+         b'\xf5\x80\x80\x80', b'\xf8\x88\x80\x80\x80', b'\x80', b'\xbf',
+         b'\xe2\x82', b'\xf0\x9f',
+         b'\xf0\x9f\x98', b'\xc3', b'\xfe', b'\xff', b'\xed\x9f\xbf',
+         b'\xee\x80\x80', b'\xef\xbf\xbf', b'\xf4\x8f\xbf\xbf',
+         b'\xc2\x80',
+         b'\xdf\xbf', b'\xe0\xa0\x80', b'\xf0\x90\x80\x80', b'\xef\xbb\xbf']
+
 SPACES = ['', '', '', ' ', '\t', '\n', '\r', '  ', '\r\n']
 
 
@@ -138,6 +163,12 @@ class Generator:
         if kind == 2:
             edge = rules.now - rng.choice([rules.ttl, -rules.skew])
             return math.nextafter(edge, rng.choice([-math.inf, math.inf]))
+        if kind == 5:
+            # ages of all fractions, some of them halfway
+            age = rules.ttl + rng.choice([rng.randrange(10 ** 5) / 20,
+                                          rng.uniform(0, 1000),
+                                          rng.uniform(0, 1e12)])
+            return rules.now - age
         if kind == 3:
             return rules.now + rng.choice([3600, -3600, 86400, 61, -601.0])
         if kind == 4:
@@ -385,8 +416,33 @@ class Generator:
         except (TypeError, ValueError):
             form = text = compact(rng.choice(['x', [], None, 1]))
 
+        # over what was received: right only where nothing is odd
+        if rng.randrange(12) == 0:
+            form = text
+
         sig = mac(self.secret(), form)
         return self.wrapped(self.envelope(text, sig))
+
+    def near(self):
+        """Nearly what every route issues."""
+
+        rng = self.rng
+        pair = [rng.choice(NUMBERS), rng.choice(NUMBERS)]
+        kind = rng.randrange(5)
+
+        if kind < 2:
+            pair[0] = compact(self.offset())
+        elif kind < 4:
+            stamp = self.fresh()
+            pair[1] = (self.number(stamp) if isinstance(stamp, float)
+                       else compact(stamp))
+
+        text = '{"offset":%s,"ts":%s}' % tuple(pair)
+
+        if rng.randrange(8):
+            return self.signed(text)
+        return encode('{"payload":%s,"sig":"%s"}' % (
+            text, mac(self.secret(), text)))
 
     def strange(self):
         """A payload, less what it needs or with what it does not."""
@@ -478,7 +534,8 @@ class Generator:
         elif kind == 7:
             members.insert(rng.randrange(3), rng.choice(members + [
                 '"payload":{}', '"sig":"x"', '"sig":null', '"x":1',
-                '"Sig":1', '"payload":' + self.soup()]))
+                '"Sig":1', '"payload":' + self.soup(),
+                '"x":' + self.spell(self.large())]))
         elif kind == 8:
             members[0] = self.escaped('payload') + ':' + text
             members[1] = self.escaped('sig') + ':' + spelled
@@ -500,6 +557,10 @@ class Generator:
         data = text.encode('utf-8', 'surrogatepass')
 
         if rng.randrange(25) == 0:
+            quote = data.find(b'"', rng.randrange(len(data) or 1))
+            at = rng.choice([quote + 1, rng.randrange(len(data) + 1)])
+            data = data[:at] + rng.choice(BYTES) + data[at:]
+        elif rng.randrange(25) == 0:
             data = bytearray(data or b'x')
             at = rng.randrange(len(data))
             data[at] = rng.choice([rng.randrange(256), data[at] ^ 1
@@ -605,8 +666,18 @@ class Generator:
                 return issue(self.secret(), self.payload(self.stamp())), False
             except TypeError:
                 return '', False
+        if kind < 52:
+            return self.near(), False
         if kind < 85:
             return self.odd(), False
         if kind < 92:
             return self.flipped(), False
         return self.random(), False
+
+    def fresh_only(self):
+        """What the service has just issued and takes back, nothing else."""
+
+        while True:
+            cursor = self.issued()
+            if cursor is not None:
+                return cursor, True

@@ -12,6 +12,7 @@ the two can be compared.
     cursor_ref.py diff --driver PATH --count N [--seed S] [--show N]
                                     generates cursors, asks the driver and the
                                     rules, prints what differs and a summary
+             .. --issued            none but fresh ones of the service
     cursor_ref.py time --count N    ns for each verification of CPython
 
 What the module refuses although the service would not, the holes: bytes
@@ -47,7 +48,7 @@ class Rules:
     def __init__(self, secrets, now, ttl=600, skew=60, claims=(),
                  length=4096, depth=32, members=64, digits=4300):
         self.secrets = secrets
-        self.now = now
+        self.now = float(now)   # time.time() is one
         self.ttl = ttl
         self.skew = skew
         self.claims = claims

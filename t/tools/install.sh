@@ -1,7 +1,8 @@
 #!/bin/sh
 
-# Installs the module and, as Debian's own module packages do, the line that
-# loads it; enabling it is left to whoever runs the machine.
+# Installs the module, the tool gatectl and, as Debian's own module packages
+# do, the line that loads the module; enabling it is left to whoever runs the
+# machine.
 
 . "$(dirname "$0")/env.sh"
 
@@ -26,7 +27,9 @@ case "$MODULES_PATH" in
     *)                      so=$MODULES_PATH/ngx_http_gate_module.so ;;
 esac
 
-install -d "$DESTDIR$MODULES_PATH" "$DESTDIR${conf%/*}"
+bin=${PREFIX:-/usr}/bin
+
+install -d "$DESTDIR$MODULES_PATH" "$DESTDIR${conf%/*}" "$DESTDIR$bin"
 
 # the new file takes the old one's name in one step: nginx may have it mapped
 install -m 644 "$MODULE_SO" "$DESTDIR$MODULES_PATH/.ngx_http_gate_module.so.new"
@@ -36,5 +39,9 @@ mv "$DESTDIR$MODULES_PATH/.ngx_http_gate_module.so.new" \
 echo "load_module $so;" > "$DESTDIR$conf"
 chmod 644 "$DESTDIR$conf"
 
+install -m 755 "$GATE_BUILD/gatectl" "$DESTDIR$bin/.gatectl.new"
+mv "$DESTDIR$bin/.gatectl.new" "$DESTDIR$bin/gatectl"
+
 say "installed $DESTDIR$MODULES_PATH/ngx_http_gate_module.so"
+say "installed $DESTDIR$bin/gatectl"
 say "to enable it: ln -s $conf /etc/nginx/modules-enabled/50-mod-http-gate.conf"

@@ -13,7 +13,7 @@ shopt -s nullglob
 OBJ=$GATE_BUILD/obj
 failed=
 
-sources=( src/{core,node,fleet,http}/*.c )
+sources=( src/{core,node,fleet,http,ctl}/*.c )
 pure=( src/core/*.c )
 
 # nginx's include directories as it has them, but as system ones: what we are
@@ -67,11 +67,12 @@ each '"$CC" -std=gnu11 -O2 -fsyntax-only $WARN $FLAGS "$1"' "${sources[@]}" \
 
 # a header must be enough by itself
 
-headers=( src/{core,node,fleet,http}/*.h )
+headers=( src/{core,node,fleet,http,ctl}/*.h )
 
 [ ${#headers[@]} = 0 ] || each '
     case "$1" in
-        src/core/*) first= ;;
+        src/core/* | src/ctl/*)
+                    first= ;;
         *)          first="-include ngx_config.h -include ngx_core.h
                            -include ngx_http.h" ;;
     esac
@@ -136,6 +137,14 @@ for file in src/fleet/*.lua; do
 done
 
 rm -f "$GATE_BUILD/lint.lua"
+
+
+step python
+
+for file in t/lib/*.py; do
+    python3 -c 'import sys; compile(open(sys.argv[1]).read(), *sys.argv[1:],
+                                    "exec")' "$file" || fail "python, $file"
+done
 
 
 step symbols

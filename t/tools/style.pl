@@ -21,7 +21,7 @@ use constant {
 };
 
 # includes point one way, to the same or a smaller number
-my %layer = (core => 0, node => 1, fleet => 2, http => 3);
+my %layer = (core => 0, node => 1, fleet => 2, http => 3, ctl => 4);
 
 my $prefix = qr/^(?:gate_|ngx_gate_|ngx_http_gate_)/;
 

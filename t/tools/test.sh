@@ -19,6 +19,7 @@ else
 fi
 
 t/tools/drivers.sh
+t/tools/ctl.sh
 
 if [ -z "${T:-}" ]; then
     t/tools/unit.sh

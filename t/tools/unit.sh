@@ -18,7 +18,8 @@ lock
 mkdir -p "$U"
 
 # whatever a test includes is below these
-newest=$(find src t/unit t/fuzz t/tools/unit.sh -name '*.[ch]' -newer \
+newest=$(find src t/unit t/fuzz t/tools/unit.sh \
+              \( -name '*.[ch]' -o -name '*.inc' \) -newer \
               "$U/.stamp" -print -quit 2>/dev/null) || newest=all
 key=$(ls -d t/unit/*.c t/fuzz/*.c t/fuzz/corpus/* 2>/dev/null
       find src -name '*.[ch]' | sort; cat t/tools/unit.sh; "$CC" --version)

@@ -274,6 +274,79 @@ test_find(void)
 }
 
 
+/* Fields are joined with "|" here; what is expected is n:first:last. */
+
+static void
+test_all(void)
+{
+    size_t              i, len;
+    char                got[128];
+    const char         *s, *e;
+    unsigned char      *p[4];
+    unsigned            n, k;
+    gate_cookie_all_t   c;
+
+    static const struct {
+        const char  *fields;
+        const char  *all;
+    } tests[] = {
+        { "gate=1", "1:1:1" }, { "a=b; gate=1", "1:1:1" },
+        { "gate=1; gate=2", "2:1:2" }, { "gate=1;gate=2;gate=3", "3:1:3" },
+        { "gate=1|gate=2", "2:1:2" }, { "a=b|c=d; gate=2|", "1:2:2" },
+        { "gate=1; a=b|gate=2; gate=3", "3:1:3" },
+        { "gate=", "1::" }, { "gate=; gate=1", "2::1" },
+        { "gate =1", "1:1:1" }, { "\tgate\t=\t1\t", "1:1:1" },
+        { "\xa0gate\x85=\x1c" "1\x1f", "1:1:1" },
+        { "\x0bgate\x0c=1", "1:1:1" }, { "gate\x21=1", "0" },
+        { "gate\x1b=1", "0" }, { "gate\x86=1", "0" },
+        { "gate=\"1\"", "1:1:1" }, { "gate=\"\"", "1::" },
+        { "gate=\"", "1:\":\"" }, { "gate=\"1", "1:\"1:\"1" },
+        { "gate=1\"", "1:1\":1\"" }, { "gate= \" 1\" ", "1: 1: 1" },
+        { "gate=x=y", "1:x=y:x=y" }, { "a=gate=1", "0" },
+        { "gate", "0" }, { "gate;", "0" }, { "GATE=1", "0" },
+        { "xgate=1", "0" }, { "gate2=1", "0" }, { "", "0" }, { ";", "0" },
+        { "=", "0" }, { ";;gate=1;;", "1:1:1" }, { "a=b, gate=1", "0" },
+        { "gate=1; gate", "1:1:1" }, { "gate=a b", "1:a b:a b" },
+    };
+
+    for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
+        memset(&c, 0, sizeof(c));
+        n = 0;
+
+        for (s = tests[i].fields; ; s = e + 1) {
+            e = strchr(s, '|');
+            len = e ? (size_t) (e - s) : strlen(s);
+            p[n] = tap_copy(s, len);
+            gate_cookie_all(&c, p[n++], len, TEST_NAME, TEST_NAME_LEN);
+
+            if (e == NULL) {
+                break;
+            }
+        }
+
+        if (c.n == 0) {
+            snprintf(got, sizeof(got), "0");
+
+        } else {
+            snprintf(got, sizeof(got), "%zu:%.*s:%.*s", c.n,
+                     (int) c.first_len, (const char *) c.first,
+                     (int) c.last_len, (const char *) c.last);
+        }
+
+        tap_ok(strcmp(got, tests[i].all) == 0, "all of case %zu: %s", i, got);
+
+        for (k = 0; k < n; k++) {
+            free(p[k]);
+        }
+    }
+
+    memset(&c, 0, sizeof(c));
+    gate_cookie_all(&c, NULL, 0, TEST_NAME, TEST_NAME_LEN);
+    gate_cookie_all(&c, TEST_NAME, TEST_NAME_LEN, TEST_NAME, 0);
+    tap_ok(c.n == 0, "no field and no name");
+}
+
+
 int
 main(void)
 {
@@ -291,6 +364,7 @@ main(void)
     test_round_trip();
     test_forms();
     test_find();
+    test_all();
 
     len = gate_cookie_make(out, &test_key, TEST_NAME, 4, 1795255200, 4711);
     bad = 0;

@@ -106,7 +106,8 @@ sub quit {
 }
 
 # That many requests, one after the other, each with a key of its own or one
-# of so many (keys).  cookie: the first that was set is sent from then on.
+# of so many (keys), for one URI after the other (uris).  cookie: the first that
+# was set is sent from then on.
 #
 # Two things that would let luck decide are spread out.  What a request needs
 # of nginx's memory differs (see "pads"): where in a block of 4 KiB it ends
@@ -128,8 +129,9 @@ sub drive {
         my $s = $client[$n % @client];
         my $key = sprintf 'key-%08d', $opt{keys} ? $n % $opt{keys} : $n;
         my $pad = sprintf '%02d', $n % PADS;
+        my $uri = $opt{uris} ? $opt{uris}[$n % @{ $opt{uris} }] : '/';
 
-        print $s "GET / HTTP/1.1\r\nHost: localhost\r\n"
+        print $s "GET $uri HTTP/1.1\r\nHost: localhost\r\n"
             . "X-Api-Key: $key\r\nX-Pad: $pad\r\n$cookie\r\n"
             or die "request $n: $!\n";
 
@@ -183,6 +185,50 @@ function done(summary, latency, all)
     io.write(string.format("result %d %d %d\\n", summary.requests,
         summary.duration,
         e.connect + e.read + e.write + e.status + e.timeout))
+end
+EOF_LUA
+}
+
+# One of these URIs after the other; refused: with no answer but 400.
+
+sub visits {
+    my ($uris, %opt) = @_;
+
+    my $list = join ', ', map { qq("$_") } @$uris;
+    my $want = $opt{refused} ? 400 : 200;
+
+    return <<"EOF_LUA";
+local uris = { $list }
+local requests = {}
+local n = 0
+local wrong = 0
+
+function init(args)
+    for i = 1, #uris do
+        requests[i] = wrk.format("GET", uris[i])
+    end
+end
+
+function request()
+    n = n % #requests + 1
+    return requests[n]
+end
+
+function response(status, headers, body)
+    if status ~= $want then
+        wrong = wrong + 1
+    end
+end
+
+function setup(thread)
+    it = thread
+end
+
+function done(summary, latency, all)
+    local e = summary.errors
+    io.write(string.format("result %d %d %d\\n", summary.requests,
+        summary.duration,
+        e.connect + e.read + e.write + e.timeout + it:get("wrong")))
 end
 EOF_LUA
 }

@@ -1,0 +1,481 @@
+
+/*
+ * Copyright (C) nginx-gate authors
+ */
+
+
+/*
+ * Cursors, for gate_status and gate_metrics: by location and by key.
+ *
+ * Names are the configuration's, and nothing here is made of a cursor or of
+ * what is in a key's file.
+ */
+
+
+#include "ngx_http_gate_json.h"
+#include "ngx_http_gate_cursor.h"
+
+#include "core/gate_text.h"
+
+
+/* an object of the zone with its name as a label */
+
+typedef struct {
+    ngx_str_t                     label;
+    ngx_gate_cursor_t            *sh;
+} ngx_http_gate_cursor_row_t;
+
+
+typedef struct {
+    ngx_str_t                     label;
+    ngx_gate_cursor_key_t        *sh;
+} ngx_http_gate_cursor_key_row_t;
+
+
+static json_t *ngx_http_gate_json_cursor(ngx_gate_cursor_t *c);
+static json_t *ngx_http_gate_json_cursor_time(ngx_gate_cursor_t *c);
+static json_t *ngx_http_gate_json_cursor_key(ngx_http_gate_cursor_key_t *k);
+static size_t ngx_http_gate_cursor_name(char *dst, const char *name);
+static ngx_http_gate_cursor_row_t *ngx_http_gate_cursor_rows(
+    ngx_http_gate_out_t *out, ngx_gate_node_t *node, ngx_uint_t *n);
+static ngx_http_gate_cursor_key_row_t *ngx_http_gate_cursor_key_rows(
+    ngx_http_gate_out_t *out, ngx_gate_node_t *node, ngx_uint_t *n);
+static ngx_int_t ngx_http_gate_cursor_label(ngx_pool_t *pool,
+    const char *name, ngx_str_t *label);
+static void ngx_http_gate_metrics_cursor_counts(ngx_http_gate_out_t *out,
+    ngx_http_gate_cursor_row_t *row, ngx_uint_t n);
+static void ngx_http_gate_metrics_cursor_times(ngx_http_gate_out_t *out,
+    ngx_http_gate_cursor_row_t *row, ngx_uint_t n);
+static void ngx_http_gate_metrics_cursor_keys(ngx_http_gate_out_t *out,
+    ngx_http_gate_cursor_key_row_t *row, ngx_uint_t n);
+
+
+/* by gate_cursor_weak_e */
+
+static const char *const  ngx_http_gate_cursor_weak[] = {
+    "", "short", "known"
+};
+
+
+json_t *
+ngx_http_gate_json_cursors(ngx_gate_node_t *node)
+{
+    char                      name[NGX_GATE_CURSOR_NAME_LEN];
+    json_t                   *o;
+    ngx_uint_t                i;
+    ngx_gate_cursor_conf_t  **cc;
+
+    o = json_object();
+    cc = node->cursors.elts;
+
+    for (i = 0; i < node->cursors.nelts; i++) {
+
+        /* several may share one object: it has the name, and is set again */
+
+        (void) ngx_http_gate_cursor_name(name, cc[i]->sh->name);
+
+        ngx_http_gate_json_set(o, name,
+                               ngx_http_gate_json_cursor(cc[i]->sh));
+    }
+
+    return o;
+}
+
+
+static json_t *
+ngx_http_gate_json_cursor(ngx_gate_cursor_t *c)
+{
+    json_t      *o, *statuses;
+    uint64_t     n, requests, absent;
+    ngx_uint_t   i;
+
+    absent = 0;
+    requests = 0;
+    statuses = json_object();
+
+    for (i = 0; i < GATE_CURSOR_STATUSES; i++) {
+        n = ngx_gate_peek(&c->status_total[i]);
+
+        requests += n;
+
+        if (i == GATE_CURSOR_ABSENT) {
+            absent = n;
+        }
+
+        ngx_http_gate_json_int(statuses, gate_cursor_status_name[i], n);
+    }
+
+    o = json_object();
+
+    ngx_http_gate_json_int(o, "requests", requests);
+    ngx_http_gate_json_int(o, "with_cursor", requests - absent);
+    ngx_http_gate_json_set(o, "adoption", requests
+                           ? json_real((double) (requests - absent)
+                                       / (double) requests)
+                           : json_null());
+    ngx_http_gate_json_set(o, "status", statuses);
+    ngx_http_gate_json_int(o, "refused", ngx_gate_peek(&c->refused_total));
+    ngx_http_gate_json_int(o, "observed", ngx_gate_peek(&c->observed_total));
+    ngx_http_gate_json_set(o, "verify_us", ngx_http_gate_json_cursor_time(c));
+
+    return o;
+}
+
+
+static json_t *
+ngx_http_gate_json_cursor_time(ngx_gate_cursor_t *c)
+{
+    char         bound[NGX_INT_T_LEN + 1];
+    json_t      *o, *le;
+    uint64_t     count;
+    ngx_uint_t   i;
+
+    count = 0;
+    le = json_object();
+
+    for (i = 0; i < NGX_GATE_CURSOR_HIST; i++) {
+
+        if (i < NGX_GATE_CURSOR_HIST - 1) {
+            ngx_sprintf((u_char *) bound, "%uD%Z", ngx_gate_cursor_bounds[i]);
+
+        } else {
+            ngx_memcpy(bound, "+Inf", sizeof("+Inf"));
+        }
+
+        count += ngx_gate_peek(&c->hist[i]);
+
+        ngx_http_gate_json_int(le, bound, count);
+    }
+
+    o = json_object();
+
+    ngx_http_gate_json_int(o, "count", count);
+    ngx_http_gate_json_int(o, "sum", ngx_gate_peek(&c->nsec_total) / 1000);
+    ngx_http_gate_json_set(o, "le", le);
+
+    return o;
+}
+
+
+json_t *
+ngx_http_gate_json_cursor_keys(ngx_http_gate_main_conf_t *gmcf)
+{
+    json_t                       *list;
+    ngx_uint_t                    i;
+    ngx_http_gate_cursor_key_t  **k;
+
+    list = json_array();
+    k = gmcf->cursor_keys.elts;
+
+    for (i = 0; i < gmcf->cursor_keys.nelts; i++) {
+        (void) json_array_append_new(list,
+                                     ngx_http_gate_json_cursor_key(k[i]));
+    }
+
+    return list;
+}
+
+
+static json_t *
+ngx_http_gate_json_cursor_key(ngx_http_gate_cursor_key_t *k)
+{
+    json_t                 *o;
+    ngx_gate_cursor_key_t  *sh;
+
+    sh = k->conf->sh;
+    o = json_object();
+
+    ngx_http_gate_json_set(o, "id", k->id.len
+                           ? ngx_http_gate_json_bytes(k->id.data, k->id.len)
+                           : json_null());
+    ngx_http_gate_json_set(o, "file",
+                           ngx_http_gate_json_bytes(k->path.data,
+                                                    k->path.len));
+    ngx_http_gate_json_set(o, "alg",
+                           json_string(gate_cursor_alg_name[k->key.alg]));
+    ngx_http_gate_json_bool(o, "live", k->live);
+    ngx_http_gate_json_bool(o, "bad", k->bad);
+    ngx_http_gate_json_set(o, "weak",
+          ngx_http_gate_json_text(ngx_http_gate_cursor_weak[k->key.weak]));
+    ngx_http_gate_json_int(o, "hits", ngx_gate_peek(&sh->hits_total));
+    ngx_http_gate_json_set(o, "last_hit",
+          ngx_http_gate_json_time(ngx_gate_peek(&sh->last) * 1000));
+    ngx_http_gate_json_int(o, "reads", ngx_gate_peek(&sh->reads_total));
+    ngx_http_gate_json_int(o, "errors", ngx_gate_peek(&sh->errors_total));
+
+    return o;
+}
+
+
+/*
+ * A name that is cut may end within a character, and a location need not be
+ * UTF-8 at all: jansson and Prometheus refuse both.  The length.
+ */
+
+static size_t
+ngx_http_gate_cursor_name(char *dst, const char *name)
+{
+    size_t  i, len;
+
+    len = ngx_strlen(name);
+
+    ngx_memcpy(dst, name, len + 1);
+
+    if (gate_text_clean((u_char *) dst, len)) {
+        return len;
+    }
+
+    for (i = 0; i < len; i++) {
+
+        if (dst[i] < 0x20 || dst[i] >= 0x7f) {
+            dst[i] = '?';
+        }
+    }
+
+    return len;
+}
+
+
+void
+ngx_http_gate_metrics_cursors(ngx_http_gate_out_t *out,
+    ngx_http_gate_main_conf_t *gmcf)
+{
+    ngx_uint_t                       n;
+    ngx_http_gate_cursor_row_t      *row;
+    ngx_http_gate_cursor_key_row_t  *key;
+
+    row = ngx_http_gate_cursor_rows(out, &gmcf->node, &n);
+
+    if (row && n) {
+        ngx_http_gate_metrics_cursor_counts(out, row, n);
+        ngx_http_gate_metrics_cursor_times(out, row, n);
+    }
+
+    key = ngx_http_gate_cursor_key_rows(out, &gmcf->node, &n);
+
+    if (key && n) {
+        ngx_http_gate_metrics_cursor_keys(out, key, n);
+    }
+}
+
+
+/* Of objects that several names share there must be one series only. */
+
+static ngx_http_gate_cursor_row_t *
+ngx_http_gate_cursor_rows(ngx_http_gate_out_t *out, ngx_gate_node_t *node,
+    ngx_uint_t *n)
+{
+    ngx_uint_t                    i, k;
+    ngx_gate_cursor_conf_t      **cc;
+    ngx_http_gate_cursor_row_t   *row;
+
+    *n = 0;
+
+    row = ngx_palloc(out->pool, (node->cursors.nelts + 1)
+                                * sizeof(ngx_http_gate_cursor_row_t));
+    if (row == NULL) {
+        out->failed = 1;
+        return NULL;
+    }
+
+    cc = node->cursors.elts;
+
+    for (i = 0; i < node->cursors.nelts; i++) {
+
+        for (k = 0; k < *n && row[k].sh != cc[i]->sh; k++) { /* void */ }
+
+        if (k < *n) {
+            continue;
+        }
+
+        row[k].sh = cc[i]->sh;
+
+        if (ngx_http_gate_cursor_label(out->pool, cc[i]->sh->name,
+                                       &row[k].label)
+            != NGX_OK)
+        {
+            out->failed = 1;
+            return NULL;
+        }
+
+        (*n)++;
+    }
+
+    return row;
+}
+
+
+static ngx_http_gate_cursor_key_row_t *
+ngx_http_gate_cursor_key_rows(ngx_http_gate_out_t *out, ngx_gate_node_t *node,
+    ngx_uint_t *n)
+{
+    ngx_uint_t                        i, k;
+    ngx_gate_cursor_key_conf_t      **kc;
+    ngx_http_gate_cursor_key_row_t   *row;
+
+    *n = 0;
+
+    row = ngx_palloc(out->pool, (node->cursor_keys.nelts + 1)
+                                * sizeof(ngx_http_gate_cursor_key_row_t));
+    if (row == NULL) {
+        out->failed = 1;
+        return NULL;
+    }
+
+    kc = node->cursor_keys.elts;
+
+    for (i = 0; i < node->cursor_keys.nelts; i++) {
+
+        for (k = 0; k < *n && row[k].sh != kc[i]->sh; k++) { /* void */ }
+
+        if (k < *n) {
+            continue;
+        }
+
+        row[k].sh = kc[i]->sh;
+
+        if (ngx_http_gate_cursor_label(out->pool, kc[i]->sh->name,
+                                       &row[k].label)
+            != NGX_OK)
+        {
+            out->failed = 1;
+            return NULL;
+        }
+
+        (*n)++;
+    }
+
+    return row;
+}
+
+
+static ngx_int_t
+ngx_http_gate_cursor_label(ngx_pool_t *pool, const char *name,
+    ngx_str_t *label)
+{
+    char    text[NGX_GATE_CURSOR_NAME_LEN];
+    size_t  len;
+
+    len = ngx_http_gate_cursor_name(text, name);
+
+    label->len = gate_escape_label(NULL, (u_char *) text, len);
+
+    label->data = ngx_pnalloc(pool, label->len);
+    if (label->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    (void) gate_escape_label(label->data, (u_char *) text, len);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_gate_metrics_cursor_counts(ngx_http_gate_out_t *out,
+    ngx_http_gate_cursor_row_t *row, ngx_uint_t n)
+{
+    ngx_uint_t  i, s;
+
+    ngx_http_gate_family(out, "cursor_requests_total", "counter",
+                         "Requests whose cursor was looked at, and what it "
+                         "was.");
+
+    for (i = 0; i < n; i++) {
+
+        for (s = 0; s < GATE_CURSOR_STATUSES; s++) {
+            ngx_http_gate_print(out, "nginx_gate_cursor_requests_total"
+                                "{location=\"%V\",status=\"%s\"} %uL\n",
+                                &row[i].label, gate_cursor_status_name[s],
+                                ngx_gate_peek(&row[i].sh->status_total[s]));
+        }
+    }
+
+    ngx_http_gate_family(out, "cursor_refused_total", "counter",
+                         "Requests that were refused for their cursor.");
+
+    for (i = 0; i < n; i++) {
+        ngx_http_gate_print(out, "nginx_gate_cursor_refused_total"
+                            "{location=\"%V\"} %uL\n", &row[i].label,
+                            ngx_gate_peek(&row[i].sh->refused_total));
+    }
+
+    ngx_http_gate_family(out, "cursor_observed_total", "counter",
+                         "Requests that would have been refused, but only "
+                         "were observed.");
+
+    for (i = 0; i < n; i++) {
+        ngx_http_gate_print(out, "nginx_gate_cursor_observed_total"
+                            "{location=\"%V\"} %uL\n", &row[i].label,
+                            ngx_gate_peek(&row[i].sh->observed_total));
+    }
+}
+
+
+static void
+ngx_http_gate_metrics_cursor_times(ngx_http_gate_out_t *out,
+    ngx_http_gate_cursor_row_t *row, ngx_uint_t n)
+{
+    u_char      le[sizeof("0.000000") + NGX_INT32_LEN], *p;
+    uint64_t    count;
+    ngx_uint_t  i, b;
+
+    ngx_http_gate_family(out, "cursor_verify_seconds", "histogram",
+                         "Time that verifying a cursor took.");
+
+    for (i = 0; i < n; i++) {
+        count = 0;
+
+        for (b = 0; b < NGX_GATE_CURSOR_HIST - 1; b++) {
+            count += ngx_gate_peek(&row[i].sh->hist[b]);
+
+            p = ngx_sprintf(le, "0.%06uD", ngx_gate_cursor_bounds[b]);
+
+            while (*(p - 1) == '0') { p--; }
+
+            ngx_http_gate_print(out, "nginx_gate_cursor_verify_seconds_bucket"
+                                "{location=\"%V\",le=\"%*s\"} %uL\n",
+                                &row[i].label, (size_t) (p - le), le, count);
+        }
+
+        count += ngx_gate_peek(&row[i].sh->hist[b]);
+
+        ngx_http_gate_print(out, "nginx_gate_cursor_verify_seconds_bucket"
+                            "{location=\"%V\",le=\"+Inf\"} %uL\n",
+                            &row[i].label, count);
+        ngx_http_gate_print(out, "nginx_gate_cursor_verify_seconds_sum"
+                            "{location=\"%V\"} %.9f\n", &row[i].label,
+                            (double) ngx_gate_peek(&row[i].sh->nsec_total)
+                            / 1e9);
+        ngx_http_gate_print(out, "nginx_gate_cursor_verify_seconds_count"
+                            "{location=\"%V\"} %uL\n",
+                            &row[i].label, count);
+    }
+}
+
+
+static void
+ngx_http_gate_metrics_cursor_keys(ngx_http_gate_out_t *out,
+    ngx_http_gate_cursor_key_row_t *row, ngx_uint_t n)
+{
+    ngx_uint_t  i;
+
+    ngx_http_gate_family(out, "cursor_key_hits_total", "counter",
+                         "Valid cursors that were made with this key.");
+
+    for (i = 0; i < n; i++) {
+        ngx_http_gate_print(out, "nginx_gate_cursor_key_hits_total"
+                            "{key=\"%V\"} %uL\n", &row[i].label,
+                            ngx_gate_peek(&row[i].sh->hits_total));
+    }
+
+    ngx_http_gate_family(out, "cursor_key_errors_total", "counter",
+                         "Times a worker found something in the key's file "
+                         "that is not to be used.");
+
+    for (i = 0; i < n; i++) {
+        ngx_http_gate_print(out, "nginx_gate_cursor_key_errors_total"
+                            "{key=\"%V\"} %uL\n", &row[i].label,
+                            ngx_gate_peek(&row[i].sh->errors_total));
+    }
+}
