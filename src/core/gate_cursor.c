@@ -1,5 +1,6 @@
 
 #include "gate_cursor_inner.h"
+#include "gate_json_text.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -266,7 +267,7 @@ gate_cursor_payload(gate_cursor_t *c, const gate_cursor_call_t *call,
         return -1;
     }
 
-    if (!j->exact && gate_cursor_twice(j, 0, call->scratch)) {
+    if (!j->exact && gate_cursor_twice(j, 0)) {
         (void) gate_cursor_odd(c, "a name is in the payload twice");
         return -1;
     }
@@ -277,42 +278,15 @@ gate_cursor_payload(gate_cursor_t *c, const gate_cursor_call_t *call,
 }
 
 
-/*
- * Each name must be found by itself.  The number of names is bounded, and of
- * those that are compared few are of the same length.
- */
-
 int
-gate_cursor_twice(const gate_json_t *j, uint32_t object,
-    gate_cursor_scratch_t *scratch)
+gate_cursor_twice(const gate_json_t *j, uint32_t object)
 {
-    size_t                   len;
-    uint32_t                 i, k;
-    const unsigned char     *name;
-    const gate_json_node_t  *n;
+    uint16_t  order[GATE_JSON_MEMBERS];
 
-    n = &j->node[object];
-    i = object + 1;
+    /* sorted: n squared long names would cost more than all the rest */
 
-    for (k = 0; k < n->size; k++) {
-
-        if (j->node[i].plain) {
-            name = j->text + j->node[i].start;
-            len = j->node[i].end - j->node[i].start;
-
-        } else {
-            name = scratch->text;
-            len = gate_json_string(j, i, scratch->text);
-        }
-
-        if (gate_json_member(j, object, (const char *) name, len) != i + 1) {
-            return 1;
-        }
-
-        i = j->node[i + 1].next;
-    }
-
-    return 0;
+    return j->node[object].type == GATE_JSON_OBJECT
+           && gate_json_order(j, object, order) != j->node[object].size;
 }
 
 

@@ -84,9 +84,8 @@ int gate_cursor_hex(unsigned char dst[GATE_HMAC_LEN], const unsigned char *s,
 int gate_cursor_payload(gate_cursor_t *c, const gate_cursor_call_t *call,
     const unsigned char *text, size_t n);
 
-/* 1 if two members of the object have the same name. */
-int gate_cursor_twice(const gate_json_t *j, uint32_t object,
-    gate_cursor_scratch_t *scratch);
+/* 1 if it is an object, and two of its members have the same name. */
+int gate_cursor_twice(const gate_json_t *j, uint32_t object);
 
 /*
  * A time of the payload: 1 with *v set, 0 if there is none, -1 with the status

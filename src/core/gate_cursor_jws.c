@@ -129,7 +129,7 @@ gate_cursor_jws_header(gate_cursor_t *c, const gate_cursor_call_t *call,
         goto odd;
     }
 
-    if (!j.exact && gate_cursor_twice(&j, 0, scratch)) {
+    if (!j.exact && gate_cursor_twice(&j, 0)) {
         why = "a name is in the header twice";
         goto odd;
     }

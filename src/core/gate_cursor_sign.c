@@ -19,7 +19,8 @@ typedef struct {
 
 
 static const char *gate_cursor_sign_check(gate_json_t *j,
-    const unsigned char *payload, size_t len, gate_cursor_scratch_t *scratch);
+    gate_cursor_format_e format, const unsigned char *payload, size_t len,
+    gate_cursor_scratch_t *scratch);
 static size_t gate_cursor_sign_envelope(unsigned char *dst,
     const gate_cursor_key_t *key, const gate_json_t *j,
     gate_cursor_scratch_t *scratch, const char **why);
@@ -44,7 +45,7 @@ gate_cursor_sign(unsigned char *dst, gate_cursor_format_e format,
     size_t       n;
     gate_json_t  j;
 
-    *why = gate_cursor_sign_check(&j, payload, len, scratch);
+    *why = gate_cursor_sign_check(&j, format, payload, len, scratch);
 
     if (*why == NULL && format != GATE_CURSOR_JWS
         && key->alg != GATE_CURSOR_HS256)
@@ -85,8 +86,8 @@ gate_cursor_sign(unsigned char *dst, gate_cursor_format_e format,
 /* What is refused here would be refused, or read in two ways, by others. */
 
 static const char *
-gate_cursor_sign_check(gate_json_t *j, const unsigned char *payload,
-    size_t len, gate_cursor_scratch_t *scratch)
+gate_cursor_sign_check(gate_json_t *j, gate_cursor_format_e format,
+    const unsigned char *payload, size_t len, gate_cursor_scratch_t *scratch)
 {
     uint32_t             i;
     gate_cursor_rules_t  rules;
@@ -97,6 +98,10 @@ gate_cursor_sign_check(gate_json_t *j, const unsigned char *payload,
 
     gate_cursor_rules_init(&rules);
 
+    if (format == GATE_CURSOR_ENVELOPE) {
+        rules.json.depth--;
+    }
+
     if (gate_json_parse(j, payload, len, scratch->node, &rules.json) != 0) {
         return j->why;
     }
@@ -106,9 +111,7 @@ gate_cursor_sign_check(gate_json_t *j, const unsigned char *payload,
     }
 
     for (i = 0; i < j->n && !j->exact; i++) {
-        if (j->node[i].type == GATE_JSON_OBJECT
-            && gate_cursor_twice(j, i, scratch))
-        {
+        if (gate_cursor_twice(j, i)) {
             return "a name is in the payload twice";
         }
     }
@@ -165,7 +168,7 @@ gate_cursor_sign_print(unsigned char *p, const gate_json_t *j)
 {
     unsigned                 depth;
     uint32_t                 i;
-    gate_cursor_open_t      *top, open[GATE_JSON_DEPTH + 1];
+    gate_cursor_open_t      *top, open[GATE_JSON_DEPTH];
     const gate_json_node_t  *node;
 
     depth = 0;

@@ -13,6 +13,7 @@ the two can be compared.
                                     generates cursors, asks the driver and the
                                     rules, prints what differs and a summary
              .. --issued            none but fresh ones of the service
+             .. --format F          detached or jws
     cursor_ref.py time --count N    ns for each verification of CPython
 
 What the module refuses although the service would not, the holes: bytes
@@ -56,10 +57,27 @@ class Rules:
         self.depth = depth
         self.members = members
         self.digits = digits
+        self.format = 'envelope'
+        self.alg = 'HS256'
+        self.ttl_given = True
+
+    def token(self, name, rng):
+        """Of another format, with what only that one knows."""
+
+        self.format = name
+        if name == 'jws':
+            self.alg = rng.choice(['HS256', 'HS384', 'HS512'])
+        if rng.randrange(2):
+            self.ttl_given = False
+            self.ttl = 600
 
     def args(self):
-        args = ['--now', repr(self.now), '--ttl', str(self.ttl),
-                '--skew', str(self.skew)]
+        args = ['--now', repr(self.now), '--skew', str(self.skew),
+                '--format', self.format]
+        if self.alg != 'HS256':
+            args += ['--alg', self.alg]
+        if self.ttl_given:
+            args += ['--ttl', str(self.ttl)]
         for secret in self.secrets:
             args += ['--secret', secret]
         for name in self.claims:
@@ -272,6 +290,11 @@ def strict(cursor, rules, answer):
         return 'future', 'Cursor timestamp is in the future'
 
     return 'valid', ''
+
+
+def envelope(cursor, rules, mode):
+    answer = compat(cursor, rules)
+    return answer[:2] if mode == 'compat' else strict(cursor, rules, answer)
 
 
 # Checks of this file.

@@ -20,7 +20,7 @@ key=$(
     {
         echo "${flags[*]}"
         "$CC" --version
-        cat t/tools/drivers.sh t/drivers/*.[ch] src/core/*.[ch]
+        cat t/tools/drivers.sh t/drivers/*.[ch] src/core/*.[ch] src/core/*.inc
     } 2>&1 | sha256sum
 )
 
