@@ -41,7 +41,7 @@ my $variables = Gate::slurp("$root/src/http/ngx_http_gate_variables.c");
 my ($list) = $variables =~ /ngx_http_gate_vars\[\] = \{(.*?)ngx_http_null_variable/s;
 
 like($doc, qr/^\| `\$\Q$_\E` \|/m, "\$$_ is described")
-    for $list =~ /ngx_string\("(\w+)"\)/g;
+    for map { /_\z/ ? "${_}NAME" : $_ } $list =~ /ngx_string\("(\w+)"\)/g;
 
 # examples: each stands alone in http{}, unless it begins with load_module
 
@@ -87,7 +87,9 @@ sub runs {
 
     my $t = Gate->new;
 
-    for my $secret ('gate.token', 'sticky.key', 'redis.password') {
+    for my $secret ('gate.token', 'sticky.key', 'redis.password',
+        'cursor.key', 'cursor.old.key')
+    {
         my $file = $t->write_file($secret, '0123456789abcdef' x 3 . "\n");
         chmod 0600, $file;
     }

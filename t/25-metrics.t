@@ -16,6 +16,8 @@ my $t = Gate->new;
 my $token = 'metrics-test-token-0123';
 chmod 0600, $t->write_file('token', "ops $token\n");
 
+chmod 0600, $t->write_file('cursor', 'a-key-of-thirty-two-bytes-or-more');
+
 my $v1 = $t->backend('ok', body => 'stable');
 my $v2 = $t->backend('ok', body => 'canary');
 
@@ -43,6 +45,8 @@ my $http = <<"EOF";
             proxy_next_upstream error timeout http_500; }
         location /shop/ { gate_maintenance shop; return 200 "open\\n"; }
         location /limited { gate_limit zone=caller; proxy_pass http://v1; }
+        location /cursor { gate_cursor cursor;
+            gate_cursor_key file=%%DIR%%/cursor; proxy_pass http://v1; }
         location /gate { gate_status; }
         location /metrics { gate_metrics; }
         location /gate/api/ { gate_api token_file=%%DIR%%/token; }

@@ -74,6 +74,9 @@ for my $format (qw(envelope detached jws)) {
 
         is($rc, 0, 'none is judged otherwise') or diag($out);
         note($out);
+        like($out, qr/^taken by a service, malformed here: .* foreign bytes/m,
+            'the list of what is refused beyond the service\'s reasons '
+            . 'holds') if $format eq 'envelope';
 
         my ($issued, $refused) =
             $out =~ /^$n .* (\d+) of them issued and fresh, (\d+) refused/m;

@@ -17,6 +17,11 @@
 #define GATE_CURSOR_HASHED_LEN  (sizeof(GATE_CURSOR_HASHED) - 1)
 
 
+/* in what is no digit this bit is not set */
+
+#define GATE_CURSOR_DIGIT       16
+
+
 static size_t gate_cursor_age(char *dst, size_t size, double age);
 static int gate_cursor_hashed(const unsigned char *claim, size_t len,
     const unsigned char *value, size_t value_len);
@@ -33,6 +38,13 @@ const char *const  gate_cursor_format_name[GATE_CURSOR_FORMATS] = {
 
 const char *const  gate_cursor_alg_name[GATE_CURSOR_ALGS] = {
     "HS256", "HS384", "HS512", "ES256", "EdDSA"
+};
+
+
+static const unsigned char  gate_cursor_digit[256] = {
+    ['0'] = 16, ['1'] = 17, ['2'] = 18, ['3'] = 19, ['4'] = 20, ['5'] = 21,
+    ['6'] = 22, ['7'] = 23, ['8'] = 24, ['9'] = 25, ['a'] = 26, ['b'] = 27,
+    ['c'] = 28, ['d'] = 29, ['e'] = 30, ['f'] = 31
 };
 
 
@@ -220,30 +232,23 @@ int
 gate_cursor_hex(unsigned char dst[GATE_HMAC_LEN], const unsigned char *s,
     size_t len)
 {
-    unsigned  i, c, v, bad;
+    unsigned  i, high, low, digits;
 
     if (len != 2 * GATE_HMAC_LEN) {
         return -1;
     }
 
-    v = 0;
-    bad = 0;
+    digits = GATE_CURSOR_DIGIT;
 
-    for (i = 0; i < 2 * GATE_HMAC_LEN; i++) {
-        c = s[i];
+    for (i = 0; i < GATE_HMAC_LEN; i++) {
+        high = gate_cursor_digit[s[2 * i]];
+        low = gate_cursor_digit[s[2 * i + 1]];
+        digits &= high & low;
 
-        if (c - '0' <= 9) {
-            v = (v << 4) | (c - '0');
-
-        } else {
-            bad |= (c - 'a' > 5);
-            v = (v << 4) | ((c - 'a' + 10) & 15);
-        }
-
-        dst[i / 2] = (unsigned char) v;
+        dst[i] = (unsigned char) (high << 4 | (low & 15));
     }
 
-    return bad ? -1 : 0;
+    return digits ? 0 : -1;
 }
 
 

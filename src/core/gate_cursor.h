@@ -11,9 +11,15 @@
  *             separators=(",", ":"), sort_keys=True) prints it (gate_json.h):
  *             what is signed is not what was received but its re-rendering.
  *   detached  base64url(JSON payload) "." mac, mac = HMAC-SHA256 over the
- *             characters before the dot, in hexadecimal or base64url.
+ *             characters before the dot, in hexadecimal or base64url.  What
+ *             follows the dot and is neither is malformed.
  *   jws       RFC 7515, compact; HS256, HS384, HS512, ES256, EdDSA (Ed25519).
  *             The key says which, never the token.
+ *
+ * Of the last two nothing of the payload is looked at before the signature is
+ * known to be good: whatever is wrong with it, it is a bad signature first.
+ * No name may be twice in their payload (nor in the header), at its top: that
+ * is where claims are.
  *
  * Modes, which differ for envelopes only:
  *   compat    agrees with the service's verifier on every text, except that
@@ -131,9 +137,9 @@ typedef enum {
 /* How the bytes of a key's file are to be taken. */
 
 typedef enum {
-    GATE_CURSOR_KEY_AUTO = 0,          /* PEM if it begins like that, or RAW */
+    GATE_CURSOR_KEY_AUTO = 0,          /* PEM if it has that inside, or RAW */
     GATE_CURSOR_KEY_RAW,               /* but for one line end at the end */
-    GATE_CURSOR_KEY_HEX,
+    GATE_CURSOR_KEY_HEX,               /* in lines or not, and so is: */
     GATE_CURSOR_KEY_BASE64,            /* either alphabet, padded or not */
     GATE_CURSOR_KEY_PEM,               /* P-256 or Ed25519, public or private */
     GATE_CURSOR_KEY_FORMS
@@ -152,7 +158,8 @@ typedef struct {
 
 typedef struct {
     gate_cursor_status_e   status;
-    int                    key;        /* whose signature it is, or -1 */
+    int                    key;        /* whose signature it is, whatever
+                                          the status, or -1 */
     size_t                 text_len;
     char                   text[GATE_CURSOR_TEXT];  /* what to tell the
                                           client, printable ASCII without
@@ -215,8 +222,8 @@ void gate_cursor_rules_init(gate_cursor_rules_t *rules);
 /*
  * Verifies the cursor s with nkeys keys, the newest first; 0 is none at all.
  * Keys of another algorithm than the format needs do not count.  Of a JWS
- * that names a "kid", a key with that id counts alone; if there is none, those
- * without an id.  The status is also in c->status.
+ * that names a "kid", a key with that id counts alone, whatever its algorithm;
+ * if there is none, those without an id.  The status is also in c->status.
  */
 gate_cursor_status_e gate_cursor_verify(gate_cursor_t *c,
     const gate_cursor_rules_t *rules, const gate_cursor_key_t *const key[],

@@ -30,6 +30,8 @@ typedef struct {
     size_t                     len;
     uint32_t                   ts;         /* nodes, or GATE_JSON_NONE */
     uint32_t                   offset;
+    double                     number;     /* what ts is, if it was read */
+    int                        read;
     unsigned char              mac[GATE_HMAC_LEN];
 } gate_cursor_envelope_t;
 
@@ -39,8 +41,8 @@ static int gate_cursor_quick(gate_cursor_t *c, gate_cursor_envelope_t *e,
 static uint32_t gate_cursor_quick_node(gate_json_t *j,
     gate_json_type_e type, const unsigned char *start,
     const unsigned char *end);
-static int gate_cursor_number(const unsigned char *s, size_t len,
-    size_t digits, gate_json_type_e *type);
+static int gate_cursor_number(gate_cursor_envelope_t *e,
+    const unsigned char *s, size_t len, gate_json_type_e *type);
 static size_t gate_cursor_digits(const unsigned char *s, size_t len);
 static int gate_cursor_slow(gate_cursor_t *c, gate_cursor_envelope_t *e,
     size_t n);
@@ -76,6 +78,7 @@ gate_cursor_envelope(gate_cursor_t *c, const gate_cursor_call_t *call,
     gate_cursor_envelope_t  e;
 
     e.call = call;
+    e.read = 0;
     issued = 1;
     ts = 0;
 
@@ -92,6 +95,7 @@ gate_cursor_envelope(gate_cursor_t *c, const gate_cursor_call_t *call,
     }
 
     quick = quick && gate_cursor_quick(c, &e, n);
+    e.read = quick && e.read;
 
     if (!quick && gate_cursor_slow(c, &e, n) != 0) {
         return c->status;
@@ -161,7 +165,7 @@ gate_cursor_quick(gate_cursor_t *c, gate_cursor_envelope_t *e, size_t n)
 
     if (len == 0 || len > limits->digits || t >= tail
         || memcmp(d + len, gate_cursor_middle, GATE_CURSOR_MIDDLE) != 0
-        || !gate_cursor_number(t, (size_t) (tail - t), limits->digits, &type))
+        || !gate_cursor_number(e, t, (size_t) (tail - t), &type))
     {
         return 0;
     }
@@ -220,8 +224,8 @@ gate_cursor_quick_node(gate_json_t *j, gate_json_type_e type,
 /* 1 if all of s is a number that prints as it stands. */
 
 static int
-gate_cursor_number(const unsigned char *s, size_t len, size_t digits,
-    gate_json_type_e *type)
+gate_cursor_number(gate_cursor_envelope_t *e, const unsigned char *s,
+    size_t len, gate_json_type_e *type)
 {
     size_t         i, n;
     unsigned char  text[GATE_FLOAT_MAX];
@@ -237,7 +241,8 @@ gate_cursor_number(const unsigned char *s, size_t len, size_t digits,
 
     if (i == len) {
         *type = GATE_JSON_INT;
-        return n <= digits && !(s[0] == '-' && s[1] == '0');
+        return n <= e->call->rules->json.digits
+               && !(s[0] == '-' && s[1] == '0');
     }
 
     if (len > GATE_FLOAT_MAX) {
@@ -274,8 +279,14 @@ gate_cursor_number(const unsigned char *s, size_t len, size_t digits,
 
     *type = GATE_JSON_FLOAT;
 
-    return i == len
-           && gate_float_print(text, gate_float_read(s, len)) == len
+    if (i != len) {
+        return 0;
+    }
+
+    e->number = gate_float_read(s, len);
+    e->read = 1;
+
+    return gate_float_print(text, e->number) == len
            && memcmp(text, s, len) == 0;
 }
 
@@ -432,7 +443,10 @@ gate_cursor_judge(gate_cursor_t *c, gate_cursor_envelope_t *e, double *ts)
         return gate_cursor_end(c, GATE_CURSOR_MALFORMED, GATE_CURSOR_NO_TIME);
     }
 
-    if (!gate_cursor_ts(c, e->ts, ts)) {
+    if (e->read) {
+        *ts = e->number;
+
+    } else if (!gate_cursor_ts(c, e->ts, ts)) {
         return gate_cursor_odd(c, "its timestamp is no number");
     }
 

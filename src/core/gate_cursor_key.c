@@ -23,6 +23,8 @@
     "in PEM"
 
 
+static int gate_cursor_key_has(const unsigned char *s, size_t len,
+    const char *word);
 static const char *gate_cursor_key_text(gate_cursor_key_t *k, int alg,
     gate_cursor_form_e form, const unsigned char *s, size_t len);
 static size_t gate_cursor_key_line(const unsigned char *s, size_t len);
@@ -168,13 +170,12 @@ int
 gate_cursor_key_init(gate_cursor_key_t *k, int alg, gate_cursor_form_e form,
     const unsigned char *s, size_t len, const char **why)
 {
-    static const char  pem[] = "-----BEGIN ";
-
     memset(k, 0, sizeof(gate_cursor_key_t));
 
+    /* also where tools have written something before it */
+
     if (form == GATE_CURSOR_KEY_AUTO) {
-        form = (len >= sizeof(pem) - 1
-                && memcmp(s, pem, sizeof(pem) - 1) == 0)
+        form = gate_cursor_key_has(s, len, "-----BEGIN ")
                ? GATE_CURSOR_KEY_PEM : GATE_CURSOR_KEY_RAW;
     }
 
@@ -203,6 +204,25 @@ gate_cursor_key_wipe(gate_cursor_key_t *k)
 {
     EVP_PKEY_free(k->pkey);
     OPENSSL_cleanse(k, sizeof(gate_cursor_key_t));
+}
+
+
+/* 1 if the word is anywhere in it. */
+
+static int
+gate_cursor_key_has(const unsigned char *s, size_t len, const char *word)
+{
+    size_t  i, n;
+
+    n = strlen(word);
+
+    for (i = 0; i + n <= len; i++) {
+        if (memcmp(s + i, word, n) == 0) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -380,6 +400,14 @@ gate_cursor_key_secret(gate_cursor_key_t *k, int alg, const unsigned char *s,
 
     if (len == 0) {
         return "it is empty";
+    }
+
+    /* whoever has it could sign whatever he likes */
+
+    if (gate_cursor_key_has(s, len, "PUBLIC KEY-----")
+        || gate_cursor_key_has(s, len, "-----BEGIN CERTIFICATE"))
+    {
+        return "it is public, and no secret";
     }
 
     switch (alg) {

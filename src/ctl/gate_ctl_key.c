@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 
 
-#define GATE_CTL_KEY_FILE  16384       /* bytes of a file, at most */
+#define GATE_CTL_KEY_FILE  65536       /* bytes of a file, at most */
 
 
 static int gate_ctl_key_read(const char *file, unsigned char *buf,
@@ -30,7 +30,10 @@ gate_ctl_key_load(gate_cursor_key_t *key, const gate_ctl_key_t *k)
     int            rc;
     size_t         len;
     const char    *why;
-    unsigned char  buf[GATE_CTL_KEY_FILE];
+
+    static unsigned char  buf[GATE_CTL_KEY_FILE];
+
+    len = 0;
 
     if (gate_ctl_key_read(k->file, buf, &len) != 0) {
         OPENSSL_cleanse(buf, sizeof(buf));

@@ -476,6 +476,8 @@ ngx_http_gate_cursor_values(ngx_http_request_t *r,
     ngx_uint_t                     i;
     ngx_http_gate_cursor_claim_t  *claim;
 
+    ngx_memzero(values, GATE_CURSOR_CLAIMS * sizeof(ngx_str_t));
+
     if (loc->claims == NULL) {
         return NGX_OK;
     }

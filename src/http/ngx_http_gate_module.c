@@ -4,6 +4,7 @@
  */
 
 
+#include "ngx_http_gate_cursor.h"
 #include "ngx_http_gate_limit.h"
 #include "ngx_http_gate_peer.h"
 
@@ -150,6 +151,27 @@ static ngx_command_t  ngx_http_gate_commands[] = {
     { ngx_string("gate_limit"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
       ngx_http_gate_limit,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("gate_cursor"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_gate_cursor,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("gate_cursor_key"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_gate_cursor_key,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("gate_cursor_claim"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE2,
+      ngx_http_gate_cursor_claim,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -397,6 +419,10 @@ ngx_http_gate_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_http_gate_limit_merge(prev, conf);
 
+    if (ngx_http_gate_cursor_merge(cf, prev, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     /* the core's part of this location has been merged by now */
 
     conf->error_page = ngx_http_gate_error_page(cf);
@@ -524,7 +550,8 @@ ngx_http_gate_init(ngx_conf_t *cf)
 
     if (ngx_http_gate_canary_check(cf, gmcf) != NGX_OK
         || ngx_http_gate_redis_init(cf, gmcf) != NGX_OK
-        || ngx_http_gate_limit_init(cf, gmcf) != NGX_OK)
+        || ngx_http_gate_limit_init(cf, gmcf) != NGX_OK
+        || ngx_http_gate_cursor_init(cf, gmcf) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -592,6 +619,17 @@ ngx_http_gate_init_phases(ngx_conf_t *cf)
         }
 
         *h = ngx_http_gate_limit_handler;
+    }
+
+    /* handlers of a phase run last to first: try_files and mirror wait */
+
+    if (gmcf->cursors) {
+        h = ngx_array_push(&cmcf->phases[NGX_HTTP_PRECONTENT_PHASE].handlers);
+        if (h == NULL) {
+            return NGX_ERROR;
+        }
+
+        *h = ngx_http_gate_cursor_handler;
     }
 
     if (gmcf->maintenance || gmcf->composites.nelts || gmcf->told) {
@@ -665,6 +703,11 @@ ngx_http_gate_init_process(ngx_cycle_t *cycle)
         ngx_http_gate_dice_init();
 
         if (ngx_gate_node_start(cycle, &gmcf->node) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (gmcf->cursors && ngx_http_gate_cursor_watch(cycle, gmcf) != NGX_OK)
+        {
             return NGX_ERROR;
         }
 

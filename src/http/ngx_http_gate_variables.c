@@ -13,10 +13,16 @@
  *     $gate_limit_status    passed, limited, observed or unlimited
  *     $gate_limit_remaining of the limit that has the least left
  *     $gate_limit_key_hash  what status and log call the caller's key
+ *     $gate_cursor_status   valid, expired, bad_signature, ..
+ *     $gate_cursor_key_id   of the key that signed it
+ *     $gate_cursor_claim_NAME
  */
 
 
+#include "ngx_http_gate_cursor.h"
 #include "ngx_http_gate_limit.h"
+
+#include "core/gate_text.h"
 
 
 static ngx_int_t ngx_http_gate_variable_arm(ngx_http_request_t *r,
@@ -33,6 +39,18 @@ static ngx_int_t ngx_http_gate_variable_remaining(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_gate_variable_hash(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_gate_variable_cursor(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_gate_variable_key_id(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_gate_variable_claim(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static uint32_t ngx_http_gate_variable_member(const gate_cursor_t *c,
+    ngx_str_t *name);
+static ngx_uint_t ngx_http_gate_variable_called(const u_char *claim,
+    ngx_str_t *name);
+static ngx_int_t ngx_http_gate_variable_value(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, const gate_cursor_t *c, uint32_t node);
 static ngx_http_gate_quota_t *ngx_http_gate_variable_quota(
     ngx_http_request_t *r);
 static ngx_http_gate_srv_conf_t *ngx_http_gate_variable_composite(
@@ -63,6 +81,15 @@ static ngx_http_variable_t  ngx_http_gate_vars[] = {
 
     { ngx_string("gate_limit_key_hash"), NULL, ngx_http_gate_variable_hash, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("gate_cursor_status"), NULL, ngx_http_gate_variable_cursor,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("gate_cursor_key_id"), NULL, ngx_http_gate_variable_key_id,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("gate_cursor_claim_"), NULL, ngx_http_gate_variable_claim,
+      0, NGX_HTTP_VAR_NOCACHEABLE|NGX_HTTP_VAR_PREFIX, 0 },
 
       ngx_http_null_variable
 };
@@ -340,6 +367,216 @@ ngx_http_gate_variable_hash(ngx_http_request_t *r,
 
     v->len = ngx_sprintf(p, "%016xL", (int64_t) q->take.hash) - p;
     v->data = p;
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_gate_variable_cursor(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_gate_cursor_ctx_t  *cx;
+
+    if (ngx_http_gate_cursor_get(r, &cx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (cx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    return ngx_http_gate_variable_text(v,
+                                       gate_cursor_status_name[cx->status]);
+}
+
+
+static ngx_int_t
+ngx_http_gate_variable_key_id(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t                   *id;
+    ngx_http_gate_cursor_ctx_t  *cx;
+
+    if (ngx_http_gate_cursor_get(r, &cx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (cx == NULL || cx->status != GATE_CURSOR_VALID) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    id = &cx->loc->file[cx->key]->id;
+
+    if (id->len == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    v->data = id->data;
+    v->len = id->len;
+    v->valid = 1;
+    v->no_cacheable = 1;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_gate_variable_claim(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    uint32_t                     node;
+    ngx_str_t                    name, *whole;
+    const gate_cursor_t         *c;
+    ngx_http_gate_cursor_ctx_t  *cx;
+
+    whole = (ngx_str_t *) data;
+
+    name.data = whole->data + sizeof("gate_cursor_claim_") - 1;
+    name.len = whole->len - (sizeof("gate_cursor_claim_") - 1);
+
+    if (ngx_http_gate_cursor_get(r, &cx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    c = cx ? ngx_http_gate_cursor_claims(r, cx) : NULL;
+
+    node = c ? ngx_http_gate_variable_member(c, &name) : GATE_JSON_NONE;
+
+    if (node == GATE_JSON_NONE) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    return ngx_http_gate_variable_value(r, v, c, node);
+}
+
+
+/*
+ * nginx knows variables in lower case only, without dots and dashes.  A claim
+ * that is not called just so is meant if it is the only one.
+ */
+
+static uint32_t
+ngx_http_gate_variable_member(const gate_cursor_t *c, ngx_str_t *name)
+{
+    uint32_t                 i, found;
+    ngx_uint_t               k;
+    const gate_json_node_t  *node;
+
+    found = gate_cursor_claim(c, (char *) name->data, name->len);
+
+    if (found != GATE_JSON_NONE) {
+        return found;
+    }
+
+    i = c->payload + 1;
+
+    for (k = 0; k < c->json.node[c->payload].size; k++) {
+        node = &c->json.node[i];
+
+        if (node->plain && node->end - node->start == name->len
+            && ngx_http_gate_variable_called(c->json.text + node->start, name))
+        {
+            if (found != GATE_JSON_NONE) {
+                return GATE_JSON_NONE;
+            }
+
+            found = i + 1;
+        }
+
+        i = c->json.node[i + 1].next;
+    }
+
+    return found;
+}
+
+
+static ngx_uint_t
+ngx_http_gate_variable_called(const u_char *claim, ngx_str_t *name)
+{
+    u_char      ch;
+    ngx_uint_t  i;
+
+    for (i = 0; i < name->len; i++) {
+        ch = ngx_tolower(claim[i]);
+
+        if (ch == '-' || ch == '.') {
+            ch = '_';
+        }
+
+        if (ch != name->data[i]) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* What a claim says in one clean piece of text; not so null and containers. */
+
+static ngx_int_t
+ngx_http_gate_variable_value(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, const gate_cursor_t *c, uint32_t node)
+{
+    u_char                  *p;
+    size_t                   size;
+    const gate_json_node_t  *n;
+
+    n = &c->json.node[node];
+    size = n->end - n->start;
+
+    switch (n->type) {
+
+    case GATE_JSON_TRUE:
+        return ngx_http_gate_variable_text(v, "true");
+
+    case GATE_JSON_FALSE:
+        return ngx_http_gate_variable_text(v, "false");
+
+    case GATE_JSON_INT:
+    case GATE_JSON_FLOAT:
+        size = n->plain ? size : gate_json_printed(size);
+        break;
+
+    case GATE_JSON_STRING:
+        break;
+
+    default:
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, ngx_max(size, 1));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (n->type == GATE_JSON_STRING) {
+        size = gate_json_string(&c->json, node, p);
+
+        if (!gate_text_clean(p, size)) {
+            v->not_found = 1;
+            return NGX_OK;
+        }
+
+    } else if (n->plain) {
+        ngx_memcpy(p, c->json.text + n->start, size);
+
+    } else {
+        size = gate_json_print(&c->json, node, p);
+    }
+
+    v->data = p;
+    v->len = (unsigned) size;
     v->valid = 1;
     v->no_cacheable = 1;
     v->not_found = 0;

@@ -6,8 +6,9 @@
  * in memory; what is seen at a glance and what is read in full come to the
  * same; what compat refuses strict refuses with the same words, what strict
  * accepts compat accepts with the same payload; what is signed is never told
- * to be not; no flipped bit is accepted in strict, and in compat only one that
- * leaves the payload what it was.
+ * to be not; what strict accepts is what signing its payload gives; no flipped
+ * bit is accepted in strict, and in compat only one that leaves the payload
+ * what it was.
  */
 
 #include "cursor.h"
@@ -132,6 +133,32 @@ fuzz_flip(gate_cursor_rules_t *rules, const unsigned char *s, size_t len,
 }
 
 
+/* A cursor that strict accepts is made of its payload in one way only. */
+
+static void
+fuzz_again(const gate_cursor_t *c, const unsigned char *s, size_t len)
+{
+    size_t                   n;
+    const char              *why;
+    const gate_json_node_t  *node;
+
+    static unsigned char     text[GATE_CURSOR_BYTES];
+    static unsigned char     again[FUZZ_CURSOR];
+
+    node = &c->json.node[c->payload];
+    n = node->end - node->start;
+
+    if (n > 2048) {
+        return;
+    }
+
+    memcpy(text, c->json.text + node->start, n);
+    fuzz_check(gate_cursor_sign(again, GATE_CURSOR_ENVELOPE, &fuzz_keys[0],
+                                text, n, &fuzz_other, &why) == len
+               && memcmp(again, s, len) == 0);
+}
+
+
 /* How it fares in compat, in c, and whether the other properties hold. */
 
 static void
@@ -148,6 +175,7 @@ fuzz_cursor(gate_cursor_t *c, gate_cursor_rules_t *rules,
 
     if (strict.status == GATE_CURSOR_VALID) {
         n = fuzz_canonical(&strict, text[0]);
+        fuzz_again(&strict, s, len);
     }
 
     if (len <= GATE_CURSOR_LENGTH) {

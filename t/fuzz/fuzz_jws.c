@@ -6,7 +6,9 @@
  * the result does not depend on what follows in memory, nor, but for a "ts" in
  * the future, on the mode; what is signed by a key that the header admits is
  * never told to be not; what says of itself another algorithm is; no flipped
- * bit is accepted; what is valid has no name twice and is not expired.
+ * bit is accepted, nor one character more or some less; what is signed has a
+ * header with no name twice, and what is valid a payload with none, and it is
+ * not expired.
  */
 
 #include "cursor.h"
@@ -41,6 +43,44 @@ fuzz_flip(const gate_cursor_rules_t *rules, const unsigned char *s,
         fuzz_verify(&c, rules, flipped, len);
         fuzz_check(c.key == -1);
     }
+
+    for (i = 1; i <= 4; i++) {
+        fuzz_verify(&c, rules, s, len - i);
+        fuzz_check(c.key == -1 || s[len - 1] == '=');
+    }
+
+    memcpy(flipped, s, len);
+
+    for (i = len; i < len + 4 && i < GATE_CURSOR_LENGTH; i++) {
+        flipped[i] = 'A';
+        fuzz_verify(&c, rules, flipped, i + 1);
+        fuzz_check(c.key == -1);
+    }
+}
+
+
+/* Of a JWS that is signed: what others could read in another way. */
+
+static void
+fuzz_header(const unsigned char *s, size_t len)
+{
+    size_t                   n;
+    gate_json_t              j;
+    gate_cursor_rules_t      rules;
+    const unsigned char     *dot;
+
+    static gate_json_node_t  node[gate_json_nodes(GATE_CURSOR_BYTES)];
+    static unsigned char     text[GATE_CURSOR_BYTES];
+
+    gate_cursor_rules_init(&rules);
+    dot = memchr(s, '.', len);
+
+    fuzz_check(dot != NULL);
+    fuzz_check(gate_base64_decode(text, &n, s, (size_t) (dot - s),
+                                  GATE_BASE64_BARE) == 0);
+    fuzz_check(gate_json_parse(&j, text, n, node, &rules.json) == 0);
+    fuzz_check(!gate_cursor_twice(&j, 0));
+    fuzz_check(gate_json_member(&j, 0, "crit", 4) == GATE_JSON_NONE);
 }
 
 
@@ -96,6 +136,10 @@ fuzz_cursor(gate_cursor_t *c, gate_cursor_rules_t *rules,
     }
 
     if (c->key != -1) {
+        if (rules->format == GATE_CURSOR_JWS) {
+            fuzz_header(s, len);
+        }
+
         fuzz_flip(rules, s, len);
         fuzz_verify(c, rules, s, len);
     }

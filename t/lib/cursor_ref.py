@@ -297,6 +297,58 @@ def envelope(cursor, rules, mode):
     return answer[:2] if mode == 'compat' else strict(cursor, rules, answer)
 
 
+# The service's own, without a wall.
+
+def served(cursor, rules):
+    """The status, as a service has it that knows nothing of ours."""
+
+    if cursor == '':
+        return 'absent'
+
+    try:
+        data = json.loads(base64.urlsafe_b64decode(
+            cursor.encode('utf-8')).decode('utf-8'))
+        payload, sig = data['payload'], data['sig']
+        form = signed_form(payload)
+
+        if not any([hmac.compare_digest(sig, mac(secret, form))
+                    for secret in rules.secrets]):
+            return 'bad_signature'
+
+        ts = payload.get('ts')
+        if ts is None:
+            return 'malformed'
+        if rules.now - ts > rules.ttl:
+            return 'expired'
+
+        offset = payload.get('offset')
+        if not isinstance(offset, int) or offset < 0:
+            return 'malformed'
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError,
+            RecursionError):
+        return 'malformed'
+
+    return 'valid'
+
+
+def hole(cursor, rules):
+    """Why it is malformed here and not there."""
+
+    if not ALPHABETS.match(cursor):
+        return 'foreign bytes' if not re.match(r'[A-Za-z0-9+/_=-]*\Z', cursor) \
+            else 'data after "="'
+
+    if len(cursor) > rules.length:
+        return 'too long'
+
+    try:
+        ts = parse(cursor, rules)[1]['payload']['ts']
+    except Malformed:
+        return 'over a limit'
+
+    return 'ts not finite' if ts != ts or ts == float('inf') else None
+
+
 # Checks of this file.
 
 def vectors(path):

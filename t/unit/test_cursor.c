@@ -239,6 +239,8 @@ test_signatures(void)
     char    text[1024], mac[2 * GATE_HMAC_LEN + 1];
     size_t  i, bad;
 
+    unsigned char  raw[GATE_HMAC_LEN];
+
     snprintf(mac, sizeof(mac), "%s", test_mac(TEST_SECRET, ISSUED));
 
     /* the first digit of it as an escape */
@@ -276,6 +278,19 @@ test_signatures(void)
     }
 
     tap_ok(bad == 0, "no digit of the signature may be in upper-case");
+
+    memset(mac, '0', 2 * GATE_HMAC_LEN);
+    bad = 0;
+
+    for (i = 0; i < 256; i++) {
+        mac[i % (2 * GATE_HMAC_LEN)] = (char) i;
+        bad += (gate_cursor_hex(raw, (unsigned char *) mac,
+                                2 * GATE_HMAC_LEN) == 0)
+               != (i != 0 && strchr("0123456789abcdef", (int) i) != NULL);
+        mac[i % (2 * GATE_HMAC_LEN)] = '0';
+    }
+
+    tap_ok(bad == 0, "no other byte is a digit of it");
 
     n = snprintf(text, sizeof(text), "{\"payload\":" ISSUED
                  ",\"sig\":\"%s\"}", test_mac(TEST_SECRET "x", ISSUED));
@@ -398,6 +413,21 @@ test_limits(void)
               "malformed: Invalid cursor format: too many digits",
               "malformed: Invalid cursor format: too many digits",
               "more digits of a timestamp than there may be");
+}
+
+
+static void
+test_huge(void)
+{
+    char    text[1024];
+    size_t  n;
+
+    n = (size_t) sprintf(text, "{\"offset\":1,\"ts\":1");
+    memset(text + n, '0', 400);
+    memcpy(text + n + 400, "}", 2);
+
+    test_both(test_plain(text), NO_NUMBER, NO_NUMBER,
+              "an integer that no double holds is no timestamp");
 }
 
 
@@ -706,6 +736,7 @@ main(void)
     test_documents();
     test_signatures();
     test_spellings();
+    test_huge();
     test_limits();
 
     test_begin(GATE_CURSOR_ENVELOPE);

@@ -119,9 +119,11 @@ test_jws(const char *header, const char *payload)
 static void
 test_jws_parts(void)
 {
-    size_t       i;
+    size_t       i, n;
     char         good[1024];
     const char  *sig;
+
+    unsigned char  mac[64], longer[128];
 
     static const char  head[] = "{\"alg\":\"HS256\"}";
     static const char  body[] = "{\"iat\":1760493069}";
@@ -187,6 +189,24 @@ test_jws_parts(void)
            && test_says(test_join(good, "", NULL),
                         ODD "it has more than three parts"),
            "there must be three parts");
+    /* where the whole one has been before */
+
+    tap_ok(test_says(good, "valid")
+           && test_says(test_join(good, NULL, NULL), "valid")
+           && strncmp(test_verify(good, strlen(good) - 3), "bad_sig", 7) == 0
+           && strncmp(test_verify(good, strlen(good) - 43), "bad_sig", 7)
+              == 0, "a MAC that is cut off is none");
+
+    (void) gate_base64_decode(mac, &n, (const unsigned char *) sig,
+                              strlen(sig), GATE_BASE64_BARE);
+    mac[32] = 0;
+    n = gate_base64_encode(longer, mac, 33, 0);
+    longer[n] = '\0';
+    tap_ok(test_says(test_join(test_base64(head, strlen(head), 0),
+                               test_base64(body, strlen(body), 0),
+                               (char *) longer), FAILED),
+           "neither is one with a byte more");
+
     tap_ok(test_says("..", ODD "incomplete")
            && test_says(test_join(test_base64(head, strlen(head), 0), "",
                                   ""), FAILED)

@@ -211,9 +211,36 @@ test_algs(void)
 
     tap_ok(ERR_peek_error() == 0, "no error is left for others to find");
 
-    (void) test_init(&k, -1, GATE_CURSOR_KEY_RAW, PEM_P256,
-                     strlen(PEM_P256));
-    tap_ok(k.alg == GATE_CURSOR_HS256, "PEM as a raw key is a text");
+    tap_ok(test_init(&k, -1, GATE_CURSOR_KEY_RAW, PEM_ED25519_PRIVATE,
+                     strlen(PEM_ED25519_PRIVATE)) == NULL
+           && k.alg == GATE_CURSOR_HS256,
+           "a private key in PEM may be a raw one");
+    gate_cursor_key_wipe(&k);
+
+    why = test_init(&k, -1, GATE_CURSOR_KEY_RAW, PEM_P256, strlen(PEM_P256));
+    tap_ok(why != NULL && strstr(why, "is public") != NULL,
+           "a public one may not");
+
+    why = test_init(&k, GATE_CURSOR_HS512, GATE_CURSOR_KEY_RAW,
+                    "x\n-----BEGIN CERTIFICATE-----\nAAAA\n", 35);
+    tap_ok(why != NULL && strstr(why, "is public") != NULL,
+           "neither may a certificate");
+
+    why = test_init(&k, -1, GATE_CURSOR_KEY_AUTO,
+                    "\xef\xbb\xbf" PEM_P256, 3 + strlen(PEM_P256));
+    tap_ok(why != NULL || k.alg == GATE_CURSOR_ES256,
+           "PEM after a mark of its byte order is no secret");
+    gate_cursor_key_wipe(&k);
+
+    why = test_init(&k, -1, GATE_CURSOR_KEY_AUTO, "# ours\r\n" PEM_P256,
+                    8 + strlen(PEM_P256));
+    tap_ok(why == NULL && k.alg == GATE_CURSOR_ES256,
+           "PEM after a line of text is no secret");
+    gate_cursor_key_wipe(&k);
+
+    why = test_init(&k, -1, GATE_CURSOR_KEY_AUTO, "\n-----BEGIN", 11);
+    tap_ok(why == NULL && k.alg == GATE_CURSOR_HS256,
+           "what only ends like it is");
     gate_cursor_key_wipe(&k);
 }
 

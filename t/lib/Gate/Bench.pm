@@ -37,7 +37,7 @@ sub processor {
 }
 
 # The instructions in a file of callgrind's, and those of them inside malloc()
-# and its kin, with the number of calls.
+# and its kin, with the number of calls, and in OpenSSL.
 
 sub count {
     my ($file) = @_;
@@ -45,8 +45,8 @@ sub count {
     my $heap = qr/^(?:malloc|calloc|realloc|free|memalign|posix_memalign
                      |aligned_alloc)$/x;
 
-    my (%name, $to, $other, $calls);
-    my %count = (total => 0, heap => 0, calls => 0);
+    my (%name, %object, $crypto, $to, $other, $calls);
+    my %count = (total => 0, heap => 0, calls => 0, crypto => 0);
 
     open my $fh, '<', $file or die "$file: $!\n";
 
@@ -57,8 +57,11 @@ sub count {
             $name{$id} = $name if defined $name;
             $to = $called && $name{$id} =~ $heap;
 
-        } elsif ($line =~ /^cob=/) {
-            $other = 1;
+        } elsif ($line =~ /^(c?)ob=\((\d+)\)(?: (.*))?$/) {
+            my ($called, $id, $name) = ($1, $2, $3);
+            $object{$id} = $name if defined $name;
+            $other = 1 if $called;
+            $crypto = $object{$id} =~ /libcrypto/ unless $called;
 
         } elsif ($line =~ /^calls=(\d+)/) {
             $calls = $1;
@@ -76,6 +79,9 @@ sub count {
 
                 $other = 0;
                 undef $calls;
+
+            } elsif ($crypto) {
+                $count{crypto} += $1;
             }
 
         } elsif ($line =~ /^totals: (\d+)/) {
@@ -201,7 +207,7 @@ sub visits {
 local uris = { $list }
 local requests = {}
 local n = 0
-local wrong = 0
+wrong = 0
 
 function init(args)
     for i = 1, #uris do
