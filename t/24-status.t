@@ -15,9 +15,11 @@ use Test::More;
 my $t = Gate->new;
 my $token = 'status-test-token-0123';
 my $sticky = 'status-test-sticky-key-0123456789abcdef';
+my $cursor = 'status-test-cursor-key-0123456789abcdef';
 
 chmod 0600, $t->write_file('token', "ops $token\n"),
-    $t->write_file('sticky', "$sticky\n");
+    $t->write_file('sticky', "$sticky\n"),
+    $t->write_file('cursor', "$cursor\n");
 
 my $v1 = $t->backend('ok', body => 'stable');
 my $v2 = $t->backend('ok', body => 'canary');
@@ -46,6 +48,9 @@ $t->http(workers => 2, <<"EOF");
         location / { proxy_pass http://web;
             proxy_next_upstream error timeout http_500; }
         location /shop/ { gate_maintenance shop; return 200 "open\\n"; }
+        location /api/ { gate_cursor cursor;
+            gate_cursor_key file=%%DIR%%/cursor id=2026a;
+            proxy_pass http://v1; }
         location /gate { gate_status; }
         location /gate/api/ { gate_api token_file=%%DIR%%/token; }
     }
@@ -111,6 +116,15 @@ my $schema = {
             min => 'n', window_s => 'n', hold_s => 'n', enough => 'b',
             over => 'b' }],
         last_record => 'o?' } },
+    cursors => { '_/api/' => { requests => 'n', with_cursor => 'n',
+        adoption => 'n?', status => { map { $_ => 'n' } qw(valid expired
+            bad_signature malformed future mismatch duplicate absent) },
+        refused => 'n', observed => 'n',
+        verify_us => { count => 'n', sum => 'n', le => { map { $_ => 'n' }
+            10, 25, 50, 100, 250, 500, 1000, 2500, 5000, '+Inf' } } } },
+    cursor_keys => [{ id => 's?', file => 's', alg => 's', live => 'b',
+        bad => 'b', weak => 's?', hits => 'n', last_hit => 't?',
+        reads => 'n', errors => 'n' }],
     events => ['o'],
 };
 
@@ -231,7 +245,7 @@ subtest 'the documentation asks for nothing that is not there' => sub {
     for my $jq ($part =~ /^\|[^|]*\| (.*) \|$/mg) {
         for my $query ($jq =~ /`([.\[].*?)`/g) {
             $query =~ s/\\\|/|/g;
-            my ($path, $members) = $query =~ /^\[?([\w.\[\]:]+?)\]?
+            my ($path, $members) = $query =~ /^\[?((?:[\w.\[\]:]|"[^"]*")+?)\]?
                 (?:\s*\|\s*(?:\{(.*)\}|add))?$/x;
             ok($path, $query) or next;
 
@@ -240,7 +254,9 @@ subtest 'the documentation asks for nothing that is not there' => sub {
             {
                 my $v = $s;
                 my $ok = 1;
-                for my $key ($want =~ /\w+(?=[.\[]|$)/g) {
+                for my $key (grep { defined }
+                    $want =~ /\["(.*?)"|(\w+)(?=[.\[]|$)/g)
+                {
                     next if $key =~ /^\d+$/;
                     $v = $v->[0] if ref $v eq 'ARRAY';
                     $ok = ref $v eq 'HASH' && exists $v->{$key} or last;
@@ -299,7 +315,7 @@ subtest 'no secret is told' => sub {
     like($where{configuration}, qr/gate_sticky/, 'nginx -T shows something');
 
     for my $name (sort keys %where) {
-        for my $secret ($token, $sticky, @secret) {
+        for my $secret ($token, $sticky, $cursor, @secret) {
             is(index($where{$name}, $secret), -1, $name);
         }
     }

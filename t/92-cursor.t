@@ -233,6 +233,18 @@ subtest 'the argument' => sub {
     gives('400 bad_signature', 'what is behind a second "?"',
         "/?a=b?c&cursor=$forged");
 
+    for my $uri ("/?a=b#&cursor=$forged", "/?a=b#c&cursor=$forged",
+        "/#?cursor=$forged")
+    {
+        my $asked = $b->requests;
+        my $raw = $t->raw("GET $uri HTTP/1.0\r\n\r\n");
+        like($raw, qr{^HTTP/1.1 400}, 'behind a "#", where services look')
+            or diag($uri);
+        is($b->requests, $asked, 'the service was not asked');
+    }
+    like($t->raw("GET /?cursor=$good HTTP/1.0\r\n\r\n"), qr{^HTTP/1.1 200},
+        'a raw request');
+
     my $name = 'a+b%26%3D%2b%25';
     gives('200 valid', 'any name', "/name/?$name=$good");
     gives('400 bad_signature', 'is found', "/name/?$name=$forged");

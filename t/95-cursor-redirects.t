@@ -124,6 +124,13 @@ $t->http(workers => 1, access => '$request_uri $status $gate_cursor_status',
         location /accel/ { proxy_pass http://127.0.0.1:@{[ $accel->port ]}; }
         location /internal/ { internal; $pass }
 
+        location /post/ {
+            gate_cursor off;
+            post_action \@post;
+            $pass
+        }
+        location \@post { gate_cursor cursor ttl=5m; $pass }
+
         # subrequests
         location /mirror/ {
             mirror /mirrored;
@@ -338,6 +345,13 @@ subtest 'X-Accel-Redirect' => sub {
     counted('400: /accel/ absent, /internal/ bad_signature, '
         . '/internal/ refused', 'another one is verified',
         "/accel/?to=/internal/%3fcursor=$forged");
+};
+
+subtest 'post_action' => sub {
+    my $asked = $b->requests;
+    counted('200', 'the client has its answer', "/post/?cursor=$forged");
+    wait_for { $b->requests == $asked + 2 } what => 'the post_action';
+    pass('and what comes then is nothing to it');
 };
 
 subtest 'subrequests' => sub {

@@ -100,6 +100,12 @@ ngx_http_gate_cursor_exempt(ngx_http_request_t *r)
         return 0;
     }
 
+    /* the client has its answer */
+
+    if (r->post_action) {
+        return 1;
+    }
+
     switch (r->err_status) {
 
     case NGX_HTTP_UNAUTHORIZED:
@@ -337,13 +343,17 @@ static ngx_uint_t
 ngx_http_gate_cursor_there(ngx_http_request_t *r,
     ngx_http_gate_cursor_ctx_t *cx, ngx_http_gate_cursor_loc_t *loc)
 {
+    ngx_str_t  args;
+
     if (loc->cursor->source != NGX_HTTP_GATE_CURSOR_ARG) {
         return 1;
     }
 
-    return cx->args.len == r->args.len
-           && (cx->args.data == r->args.data
-               || ngx_memcmp(cx->args.data, r->args.data, r->args.len) == 0);
+    ngx_http_gate_cursor_args(r, &args);
+
+    return cx->args.len == args.len
+           && (cx->args.data == args.data
+               || ngx_memcmp(cx->args.data, args.data, args.len) == 0);
 }
 
 
@@ -364,9 +374,10 @@ ngx_http_gate_cursor_look(ngx_http_request_t *r,
     ngx_memzero(now, sizeof(ngx_http_gate_cursor_ctx_t));
 
     now->loc = loc;
-    now->args = r->args;
     now->status = GATE_CURSOR_ABSENT;
     now->key = -1;
+    ngx_http_gate_cursor_args(r, &now->args);
+
     now->counted = cx->counted && ngx_http_gate_cursor_same(cx, loc);
 
     /* values first: one of them may want to know of another cursor */

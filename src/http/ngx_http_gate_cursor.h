@@ -201,6 +201,9 @@ const gate_cursor_t *ngx_http_gate_cursor_claims(ngx_http_request_t *r,
 ngx_int_t ngx_http_gate_cursor_find(ngx_http_request_t *r,
     ngx_http_gate_cursor_t *cursor, ngx_str_t *args, ngx_str_t *value);
 
+/* The query that the service will see. */
+void ngx_http_gate_cursor_args(ngx_http_request_t *r, ngx_str_t *args);
+
 
 /* ngx_http_gate_cursor_answer.c */
 

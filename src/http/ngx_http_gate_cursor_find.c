@@ -75,6 +75,34 @@ ngx_http_gate_cursor_find(ngx_http_request_t *r,
 }
 
 
+void
+ngx_http_gate_cursor_args(ngx_http_request_t *r, ngx_str_t *args)
+{
+    u_char  *p, *last;
+
+    *args = r->args;
+
+    /*
+     * nginx ends a query at a "#", which nobody sends by accident, and passes
+     * on what came; there are services that read on.
+     */
+
+    if (!r->valid_unparsed_uri
+        || ngx_strlchr(r->unparsed_uri.data,
+                       r->unparsed_uri.data + r->unparsed_uri.len, '#')
+           == NULL)
+    {
+        return;
+    }
+
+    last = r->unparsed_uri.data + r->unparsed_uri.len;
+    p = ngx_strlchr(r->unparsed_uri.data, last, '?');
+
+    args->data = p ? p + 1 : last;
+    args->len = last - args->data;
+}
+
+
 static void
 ngx_http_gate_cursor_arg(ngx_str_t *args, ngx_http_gate_cursor_t *cursor,
     ngx_http_gate_cursor_seen_t *seen)

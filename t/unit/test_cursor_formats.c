@@ -432,7 +432,7 @@ test_detached(void)
     const char  *bare;
     const char  *body = "{\"ts\":1760493069.75,\"offset\":1}";
 
-    unsigned char  raw[40];
+    unsigned char  raw[40] = { 0 };
 
     test_begin(GATE_CURSOR_DETACHED);
     test_key(TEST_SECRET, "", -1);
