@@ -70,6 +70,10 @@ $t->http(workers => 1, access => '$request_uri $status $gate_cursor_status',
         location /arg/ { gate_cursor arg:off; $pass }
         location /last/ { gate_cursor cursor duplicate=last; $pass }
         location /first/ { gate_cursor cursor duplicate=first; $pass }
+        location /raw/ {
+            rewrite ^ /y break;
+            proxy_pass http://$bp\$request_uri;
+        }
         location /header/ { gate_cursor header:X-Cursor; $pass }
         location /header-last/ {
             gate_cursor header:x-cursor duplicate=last; $pass
@@ -115,6 +119,13 @@ $t->http(workers => 1, access => '$request_uri $status $gate_cursor_status',
         location /log/ { $pass }
         location ~ ^/regex/\\d+\$ { $pass }
         location = /exact { $pass }
+    }
+
+    server {
+        listen 127.0.0.1:%%PORT:under%%;
+        underscores_in_headers on;
+        location / { gate_cursor header:X-Cursor; $pass }
+        location /under/ { gate_cursor header:x_cursor; $pass }
     }
 
     server {
@@ -234,14 +245,21 @@ subtest 'the argument' => sub {
         "/?a=b?c&cursor=$forged");
 
     for my $uri ("/?a=b#&cursor=$forged", "/?a=b#c&cursor=$forged",
-        "/#?cursor=$forged")
+        "/#?cursor=$forged", "/?cursor=$good#x", "/?cursor=#$forged",
+        "/?cursor=$good#&cursor=$forged", "http://h/?a#&%63ursor=$forged",
+        "/last/?cursor=$forged#&cursor=$good",
+        "/raw/?a=1#&cursor=$forged")
     {
         my $asked = $b->requests;
         my $raw = $t->raw("GET $uri HTTP/1.0\r\n\r\n");
-        like($raw, qr{^HTTP/1.1 400}, 'behind a "#", where services look')
-            or diag($uri);
+        like($raw, qr{^HTTP/1.1 400.*X-Status: malformed}s,
+            'behind a "#", where services look') or diag($uri);
         is($b->requests, $asked, 'the service was not asked');
     }
+    like($t->raw("GET $_ HTTP/1.0\r\n\r\n"), qr{^HTTP/1.1 200},
+        'a "#" that makes no difference')
+        for "/?cursor=$good&a=b#c", "/?a=b#cursor=$forged", '/#', '/?#a=b',
+            "/#cursor=$forged";
     like($t->raw("GET /?cursor=$good HTTP/1.0\r\n\r\n"), qr{^HTTP/1.1 200},
         'a raw request');
 
@@ -290,6 +308,15 @@ subtest 'a header' => sub {
         headers => ['X-Cursor' => $forged, 'x-cursor' => $good]);
     gives('400 bad_signature', 'and that one only', '/header-last/',
         headers => ['X-Cursor' => $good, 'x-cursor' => $forged]);
+    my @under = (port => $t->port('under'), headers => [X_Cursor => $forged]);
+    gives('200 absent', 'with an underscore, where nginx drops it', '/header/',
+        headers => [X_Cursor => 'x']);
+    gives('400 bad_signature', 'with an underscore, where it passes', '/',
+        @under);
+    push @{ $under[3] }, 'X-Cursor', $good;
+    gives('400 duplicate', 'with and without', '/', @under);
+    gives('200 valid', 'a name with an underscore', '/under/',
+        port => $t->port('under'), headers => ['X-Cursor' => $good]);
     gives('400 bad_signature', 'behind many others', '/header/',
         headers => [(map { ("X-H$_" => 1) } 1 .. 40), 'X-Cursor' => $forged]);
 };

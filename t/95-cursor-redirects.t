@@ -213,6 +213,22 @@ $t->http(workers => 1, access => '$request_uri $status $gate_cursor_status',
         gate_cursor_claim route \$route;
         location / { set \$route a; $pass }
     }
+
+    server {
+        listen 127.0.0.1:%%PORT:early4%%;
+        set \$early \$gate_cursor_status;
+        gate_cursor cursor;
+        location /asked/ {
+            gate_cursor cursor ttl=1h;
+            try_files /nothing /asked/two/?q=1&\$args;
+            location /asked/two/ { $pass }
+        }
+        location /observed/ {
+            gate_cursor cursor mode=observe;
+            try_files /nothing /observed/two/?q=1&\$args;
+            location /observed/two/ { $pass }
+        }
+    }
 EOF_CONF
 
 $t->start;
@@ -390,6 +406,11 @@ subtest 'queries that change' => sub {
         'rewrite .. break', "/break/?c=$forged&cursor=$good");
     counted('400: / bad_signature, / refused', 'rewrite with its query',
         "/rewrite-keep/?cursor=$forged");
+    my @four = (port => $t->port('early4'));
+    counted('200: /asked/ valid', 'counted once, also where it was asked for'
+        . ' by other rules in between', "/asked/?cursor=$good", @four);
+    counted('200: /observed/ bad_signature', 'and where it is observed',
+        "/observed/?cursor=$forged", @four);
     counted('200: /set/ valid', 'set $args: what it says',
         "/set/?c=$good&cursor=$forged");
     counted('400: /set/ bad_signature, /set/ refused',

@@ -62,6 +62,13 @@ gate_args_decode(unsigned char *dst, const unsigned char *s, size_t len)
         return 0;
     }
 
+    /* most need no decoding */
+
+    if (memchr(s, '%', len) == NULL && memchr(s, '+', len) == NULL) {
+        memcpy(dst, s, len);
+        return len;
+    }
+
     d = dst;
     last = s + len;
 

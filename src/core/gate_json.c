@@ -488,6 +488,7 @@ gate_json_utf8(gate_json_read_t *r)
 static int
 gate_json_numeral(gate_json_read_t *r)
 {
+    int                odd;
     size_t             len;
     uint32_t           digits;
     unsigned char      text[GATE_FLOAT_MAX];
@@ -498,6 +499,8 @@ gate_json_numeral(gate_json_read_t *r)
     if (node == NULL) {
         return GATE_JSON_BAD;
     }
+
+    odd = 0;
 
     if (gate_json_at(r) == '-') {
         r->pos++;
@@ -525,11 +528,15 @@ gate_json_numeral(gate_json_read_t *r)
     }
 
     if (gate_json_at(r) == 'e' || gate_json_at(r) == 'E') {
+        odd = (gate_json_at(r) == 'E');
         r->pos++;
         node->type = GATE_JSON_FLOAT;
 
         if (gate_json_at(r) == '+' || gate_json_at(r) == '-') {
             r->pos++;
+
+        } else {
+            odd = 1;
         }
 
         if (gate_json_digits(r) == 0) {
@@ -549,7 +556,10 @@ gate_json_numeral(gate_json_read_t *r)
                                     == 0);
 
     } else {
-        node->plain = (len <= GATE_FLOAT_MAX
+
+        /* without a look at the value where no value is printed like that */
+
+        node->plain = (!odd && len <= GATE_FLOAT_MAX
                        && gate_float_print(text,
                               gate_float_read(r->text + node->start, len))
                           == len

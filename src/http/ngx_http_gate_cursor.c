@@ -29,8 +29,8 @@ static ngx_int_t ngx_http_gate_cursor_judge(ngx_http_request_t *r,
 static ngx_uint_t ngx_http_gate_cursor_exempt(ngx_http_request_t *r);
 static ngx_http_gate_cursor_ctx_t *ngx_http_gate_cursor_open(
     ngx_http_request_t *r, ngx_http_gate_ctx_t *ctx);
-static ngx_uint_t ngx_http_gate_cursor_same(ngx_http_gate_cursor_ctx_t *cx,
-    ngx_http_gate_cursor_loc_t *loc);
+static ngx_uint_t ngx_http_gate_cursor_same(ngx_http_gate_cursor_loc_t *a,
+    ngx_http_gate_cursor_loc_t *b);
 static ngx_uint_t ngx_http_gate_cursor_settled(ngx_http_request_t *r,
     ngx_http_gate_cursor_ctx_t *cx, ngx_http_gate_cursor_loc_t *loc);
 static ngx_uint_t ngx_http_gate_cursor_there(ngx_http_request_t *r,
@@ -65,6 +65,8 @@ static uint64_t               ngx_http_gate_cursor_serial;
 
 static const char  ngx_http_gate_cursor_twice[] =
     "Cursor given more than once";
+static const char  ngx_http_gate_cursor_behind[] =
+    "Invalid cursor format: there is a fragment";
 static const char  ngx_http_gate_cursor_other[] =
     "Cursor is not valid for this request";
 
@@ -174,7 +176,7 @@ ngx_http_gate_cursor_judge(ngx_http_request_t *r,
               && ngx_gate_mode(gmcf->node.sh, NGX_GATE_MODE_CURSOR)
                  != NGX_GATE_MODE_OBSERVE;
 
-    if (bad || !now->counted) {
+    if (refused || !ngx_http_gate_cursor_same(now->counted, now->loc)) {
         ngx_http_gate_cursor_count(now, refused, bad && !refused);
     }
 
@@ -182,13 +184,14 @@ ngx_http_gate_cursor_judge(ngx_http_request_t *r,
         ngx_http_gate_cursor_log(r, now, refused);
     }
 
-    now->counted = 1;
+    now->counted = now->loc;
     now->checked = 1;
     now->refused = refused;
 
     /* an error page has no query: what was known of the cursor is still so */
 
     if (cx->checked && now->status == GATE_CURSOR_ABSENT) {
+        cx->counted = now->loc;
         return NGX_DECLINED;
     }
 
@@ -304,16 +307,15 @@ ngx_http_gate_cursor_open(ngx_http_request_t *r, ngx_http_gate_ctx_t *ctx)
 }
 
 
-/* Whether it was looked at by these rules. */
+/* Whether these are the same rules; the first ones may be none. */
 
 static ngx_uint_t
-ngx_http_gate_cursor_same(ngx_http_gate_cursor_ctx_t *cx,
-    ngx_http_gate_cursor_loc_t *loc)
+ngx_http_gate_cursor_same(ngx_http_gate_cursor_loc_t *a,
+    ngx_http_gate_cursor_loc_t *b)
 {
-    return cx->loc == loc
-           || (cx->loc && cx->loc->cursor == loc->cursor
-               && cx->loc->keys == loc->keys
-               && cx->loc->claims == loc->claims);
+    return a == b
+           || (a && a->cursor == b->cursor && a->keys == b->keys
+               && a->claims == b->claims);
 }
 
 
@@ -327,7 +329,7 @@ ngx_http_gate_cursor_settled(ngx_http_request_t *r,
         return 1;
     }
 
-    if (cx->skipped || !ngx_http_gate_cursor_same(cx, loc)
+    if (cx->skipped || !ngx_http_gate_cursor_same(cx->loc, loc)
         || (loc->varies && !cx->checked))
     {
         return 0;
@@ -343,17 +345,13 @@ static ngx_uint_t
 ngx_http_gate_cursor_there(ngx_http_request_t *r,
     ngx_http_gate_cursor_ctx_t *cx, ngx_http_gate_cursor_loc_t *loc)
 {
-    ngx_str_t  args;
-
     if (loc->cursor->source != NGX_HTTP_GATE_CURSOR_ARG) {
         return 1;
     }
 
-    ngx_http_gate_cursor_args(r, &args);
-
-    return cx->args.len == args.len
-           && (cx->args.data == args.data
-               || ngx_memcmp(cx->args.data, args.data, args.len) == 0);
+    return cx->args.len == r->args.len
+           && (cx->args.data == r->args.data
+               || ngx_memcmp(cx->args.data, r->args.data, r->args.len) == 0);
 }
 
 
@@ -374,11 +372,10 @@ ngx_http_gate_cursor_look(ngx_http_request_t *r,
     ngx_memzero(now, sizeof(ngx_http_gate_cursor_ctx_t));
 
     now->loc = loc;
+    now->args = r->args;
     now->status = GATE_CURSOR_ABSENT;
     now->key = -1;
-    ngx_http_gate_cursor_args(r, &now->args);
-
-    now->counted = cx->counted && ngx_http_gate_cursor_same(cx, loc);
+    now->counted = cx->counted;
 
     /* values first: one of them may want to know of another cursor */
 
@@ -398,21 +395,31 @@ ngx_http_gate_cursor_look(ngx_http_request_t *r,
 
     rc = ngx_http_gate_cursor_find(r, loc->cursor, &now->args, &cursor);
 
-    if (rc != NGX_OK) {
+    switch (rc) {
 
-        if (rc == NGX_DECLINED) {
-            return NGX_OK;
-        }
+    case NGX_OK:
+        break;
 
+    case NGX_DECLINED:
+        return NGX_OK;
+
+    case NGX_BUSY:
         now->status = GATE_CURSOR_DUPLICATE;
 
         return ngx_http_gate_cursor_say(r, now,
                                         ngx_http_gate_cursor_twice,
                                     sizeof(ngx_http_gate_cursor_twice) - 1);
+
+    default:
+        now->status = GATE_CURSOR_MALFORMED;
+
+        return ngx_http_gate_cursor_say(r, now,
+                                        ngx_http_gate_cursor_behind,
+                                   sizeof(ngx_http_gate_cursor_behind) - 1);
     }
 
     if (cx->serial && cx->serial == ngx_http_gate_cursor_serial
-        && ngx_http_gate_cursor_same(cx, loc)
+        && ngx_http_gate_cursor_same(cx->loc, loc)
         && ngx_http_gate_cursor_there(r, cx, loc))
     {
         /* it is only the values that may be others now */

@@ -126,6 +126,7 @@ typedef struct {
 
 struct ngx_http_gate_cursor_ctx_s {
     ngx_http_gate_cursor_loc_t  *loc;         /* by whose rules */
+    ngx_http_gate_cursor_loc_t  *counted;     /* by whose as a request */
     ngx_str_t                    args;        /* in which query */
     double                       now;         /* unix s, of that moment */
     gate_cursor_status_e         status;
@@ -135,7 +136,6 @@ struct ngx_http_gate_cursor_ctx_s {
     unsigned                     skipped:1;   /* by when= or mode "off" */
     unsigned                     busy:1;      /* values are being looked up */
     unsigned                     checked:1;   /* in PRECONTENT, and passed */
-    unsigned                     counted:1;   /* a request, by these rules */
     unsigned                     refused:1;   /* and answered: the pages of
                                                  that answer are free */
     ngx_str_t                    text;        /* for the client */
@@ -195,14 +195,11 @@ const gate_cursor_t *ngx_http_gate_cursor_claims(ngx_http_request_t *r,
 
 /*
  * The request's cursor, or that of another query.  NGX_DECLINED: there is none
- * or an empty one; NGX_BUSY: there are more than one may be.  It is good until
- * the next one is looked for.
+ * or an empty one; NGX_BUSY: there are more than one may be; NGX_ABORT: services
+ * may see another.  It is good until the next one is looked for.
  */
 ngx_int_t ngx_http_gate_cursor_find(ngx_http_request_t *r,
     ngx_http_gate_cursor_t *cursor, ngx_str_t *args, ngx_str_t *value);
-
-/* The query that the service will see. */
-void ngx_http_gate_cursor_args(ngx_http_request_t *r, ngx_str_t *args);
 
 
 /* ngx_http_gate_cursor_answer.c */

@@ -24,10 +24,14 @@ typedef struct {
 } ngx_http_gate_cursor_seen_t;
 
 
+static ngx_uint_t ngx_http_gate_cursor_hidden(ngx_http_request_t *r,
+    ngx_http_gate_cursor_t *cursor);
 static void ngx_http_gate_cursor_arg(ngx_str_t *args,
     ngx_http_gate_cursor_t *cursor, ngx_http_gate_cursor_seen_t *seen);
 static void ngx_http_gate_cursor_header(ngx_http_request_t *r,
     ngx_http_gate_cursor_t *cursor, ngx_http_gate_cursor_seen_t *seen);
+static ngx_uint_t ngx_http_gate_cursor_called(ngx_str_t *header,
+    ngx_str_t *name);
 static void ngx_http_gate_cursor_cookie(ngx_str_t *field,
     ngx_http_gate_cursor_t *cursor, ngx_http_gate_cursor_seen_t *seen);
 static void ngx_http_gate_cursor_add(ngx_http_gate_cursor_seen_t *seen,
@@ -50,6 +54,11 @@ ngx_http_gate_cursor_find(ngx_http_request_t *r,
     ngx_memzero(&seen, sizeof(ngx_http_gate_cursor_seen_t));
 
     if (cursor->source == NGX_HTTP_GATE_CURSOR_ARG) {
+
+        if (ngx_http_gate_cursor_hidden(r, cursor)) {
+            return NGX_ABORT;
+        }
+
         ngx_http_gate_cursor_arg(args, cursor, &seen);
 
     } else {
@@ -75,31 +84,38 @@ ngx_http_gate_cursor_find(ngx_http_request_t *r,
 }
 
 
-void
-ngx_http_gate_cursor_args(ngx_http_request_t *r, ngx_str_t *args)
+/*
+ * nginx ends a query at a "#", which nobody sends by accident, but can pass on
+ * the whole, and there are services that read on.  Whether it makes a
+ * difference to them.
+ */
+
+static ngx_uint_t
+ngx_http_gate_cursor_hidden(ngx_http_request_t *r,
+    ngx_http_gate_cursor_t *cursor)
 {
-    u_char  *p, *last;
+    u_char       *p, *last, *hash;
+    gate_args_t   all, seen;
 
-    *args = r->args;
+    p = r->unparsed_uri.data;
+    last = p + r->unparsed_uri.len;
 
-    /*
-     * nginx ends a query at a "#", which nobody sends by accident, and passes
-     * on what came; there are services that read on.
-     */
+    hash = ngx_strlchr(p, last, '#');
+    p = hash ? ngx_strlchr(p, last, '?') : NULL;
 
-    if (!r->valid_unparsed_uri
-        || ngx_strlchr(r->unparsed_uri.data,
-                       r->unparsed_uri.data + r->unparsed_uri.len, '#')
-           == NULL)
-    {
-        return;
+    if (p++ == NULL) {
+        return 0;
     }
 
-    last = r->unparsed_uri.data + r->unparsed_uri.len;
-    p = ngx_strlchr(r->unparsed_uri.data, last, '?');
+    gate_args_find(&all, p, last - p, cursor->name.data, cursor->name.len);
 
-    args->data = p ? p + 1 : last;
-    args->len = last - args->data;
+    if (p > hash) {
+        return all.n != 0;
+    }
+
+    gate_args_find(&seen, p, hash - p, cursor->name.data, cursor->name.len);
+
+    return all.n != seen.n || (all.n && all.last_len != seen.last_len);
 }
 
 
@@ -148,7 +164,7 @@ ngx_http_gate_cursor_header(ngx_http_request_t *r,
         for (i = 0; i < part->nelts; i++) {
 
             if (h[i].key.len != name.len || h[i].hash == 0
-                || ngx_strncasecmp(h[i].key.data, name.data, name.len) != 0)
+                || !ngx_http_gate_cursor_called(&h[i].key, &name))
             {
                 continue;
             }
@@ -161,6 +177,30 @@ ngx_http_gate_cursor_header(ngx_http_request_t *r,
             }
         }
     }
+}
+
+
+/*
+ * But for case, and for underscores: where nginx lets these pass, a service
+ * behind CGI's variables takes them for dashes.
+ */
+
+static ngx_uint_t
+ngx_http_gate_cursor_called(ngx_str_t *header, ngx_str_t *name)
+{
+    u_char  a, b;
+    size_t  i;
+
+    for (i = 0; i < name->len; i++) {
+        a = ngx_tolower(header->data[i]);
+        b = ngx_tolower(name->data[i]);
+
+        if ((a == '_' ? '-' : a) != (b == '_' ? '-' : b)) {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 
