@@ -49,6 +49,10 @@
 #define GATE_FLOAT_LIMBS        64
 
 
+#ifndef __SIZEOF_INT128__
+#error "numbers are read and printed with 128-bit integers: 64-bit targets only"
+#endif
+
 __extension__ typedef unsigned __int128  gate_float_u128_t;
 
 
