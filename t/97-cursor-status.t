@@ -404,19 +404,24 @@ subtest 'names that nobody would choose' => sub {
         location "/a b\\t\\"\xe4" { proxy_pass http://page; }
         location /$long { proxy_pass http://page; }
         location /${long}2 { proxy_pass http://page; }
+        location "/\xfe" { proxy_pass http://page; }
+        location "/\xff" { proxy_pass http://page; }
         location /gate { gate_status; }
         location /metrics { gate_metrics; }
     }
 EOT
     $t->reload;
-    $t->get('/%C3%A4');
+    $t->get('/%FE?cursor=x');
+    $t->get('/%FF?cursor=x');
     my $s = status();
     my @name = sort keys %{ $s->{cursors} };
-    is(scalar @name, 3, 'what is equal where it is cut is one')
+    is(scalar @name, 4, 'what is equal where it is cut is one')
         or diag explain \@name;
     cmp_ok(length $_, '<=', 128, 'none is too long') for @name;
-    my $m = metrics();
-    is(scalar(grep { /cursor_refused_total/ } keys %$m), 3, 'and one series');
+    is($s->{cursors}{'_/?'}{refused}, 2, 'and what is no text is one, too');
+    my @line = grep { /^nginx_gate_cursor_refused_total/ }
+        split /\n/, $t->get('/metrics')->body;
+    is(scalar @line, 4, 'as many series');
 };
 
 subtest 'names beyond 512 share one object' => sub {

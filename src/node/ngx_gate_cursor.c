@@ -15,6 +15,7 @@
 
 
 #include "ngx_gate_cursor.h"
+#include "core/gate_text.h"
 
 
 static ngx_gate_cursor_t *ngx_gate_cursor_reserve_one(ngx_gate_node_t *node,
@@ -22,6 +23,8 @@ static ngx_gate_cursor_t *ngx_gate_cursor_reserve_one(ngx_gate_node_t *node,
 static ngx_gate_cursor_key_t *ngx_gate_cursor_reserve_key(
     ngx_gate_node_t *node, ngx_str_t *name);
 static ngx_uint_t ngx_gate_cursor_named(const char *have, ngx_str_t *name);
+static ngx_int_t ngx_gate_cursor_label(ngx_pool_t *pool, ngx_str_t *label,
+    ngx_str_t *name);
 
 
 /* What has no object of its own: no location and no file has such a name. */
@@ -162,20 +165,63 @@ ngx_gate_cursor_named(const char *have, ngx_str_t *name)
 }
 
 
+/*
+ * The name as all who show it can: cut, and with question marks where it is no
+ * text.  Names that would look the same there are one.
+ */
+
+static ngx_int_t
+ngx_gate_cursor_label(ngx_pool_t *pool, ngx_str_t *label, ngx_str_t *name)
+{
+    size_t  i;
+
+    *label = *name;
+
+    if (label->len > NGX_GATE_CURSOR_NAME_LEN - 1) {
+        label->len = NGX_GATE_CURSOR_NAME_LEN - 1;
+
+        /* not within a character */
+
+        while (label->len && (name->data[label->len] & 0xc0) == 0x80) {
+            label->len--;
+        }
+    }
+
+    if (gate_text_clean(label->data, label->len)) {
+        return NGX_OK;
+    }
+
+    label->data = ngx_pnalloc(pool, label->len);
+    if (label->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < label->len; i++) {
+        label->data[i] = (name->data[i] >= 0x20 && name->data[i] < 0x7f)
+                         ? name->data[i] : '?';
+    }
+
+    return NGX_OK;
+}
+
+
 ngx_gate_cursor_conf_t *
 ngx_gate_cursor_add(ngx_pool_t *pool, ngx_gate_node_t *node, ngx_str_t *name)
 {
-    size_t                    len;
+    ngx_str_t                 label;
     ngx_uint_t                i;
     ngx_gate_cursor_conf_t   *c, **cc;
 
-    len = ngx_min(name->len, NGX_GATE_CURSOR_NAME_LEN - 1);
+    if (ngx_gate_cursor_label(pool, &label, name) != NGX_OK) {
+        return NULL;
+    }
+
     cc = node->cursors.elts;
 
     for (i = 0; i < node->cursors.nelts; i++) {
 
-        if (cc[i]->name.len == len
-            && ngx_memcmp(cc[i]->name.data, name->data, len) == 0)
+        if (cc[i]->name.len == label.len
+            && ngx_memcmp(cc[i]->name.data, label.data, label.len) == 0)
         {
             return cc[i];
         }
@@ -188,8 +234,7 @@ ngx_gate_cursor_add(ngx_pool_t *pool, ngx_gate_node_t *node, ngx_str_t *name)
         return NULL;
     }
 
-    c->name.data = name->data;
-    c->name.len = len;
+    c->name = label;
 
     *cc = c;
 
@@ -201,17 +246,20 @@ ngx_gate_cursor_key_conf_t *
 ngx_gate_cursor_key_add(ngx_pool_t *pool, ngx_gate_node_t *node,
     ngx_str_t *name)
 {
-    size_t                        len;
+    ngx_str_t                     label;
     ngx_uint_t                    i;
     ngx_gate_cursor_key_conf_t   *k, **kc;
 
-    len = ngx_min(name->len, NGX_GATE_CURSOR_NAME_LEN - 1);
+    if (ngx_gate_cursor_label(pool, &label, name) != NGX_OK) {
+        return NULL;
+    }
+
     kc = node->cursor_keys.elts;
 
     for (i = 0; i < node->cursor_keys.nelts; i++) {
 
-        if (kc[i]->name.len == len
-            && ngx_memcmp(kc[i]->name.data, name->data, len) == 0)
+        if (kc[i]->name.len == label.len
+            && ngx_memcmp(kc[i]->name.data, label.data, label.len) == 0)
         {
             return kc[i];
         }
@@ -224,8 +272,7 @@ ngx_gate_cursor_key_add(ngx_pool_t *pool, ngx_gate_node_t *node,
         return NULL;
     }
 
-    k->name.data = name->data;
-    k->name.len = len;
+    k->name = label;
 
     *kc = k;
 
