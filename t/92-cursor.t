@@ -65,6 +65,7 @@ $t->http(workers => 1, access => '$request_uri $status $gate_cursor_status',
         location /off/on/ { gate_cursor cursor; $pass }
         location /if/ { if (\$arg_x) { set \$y 1; } $pass }
         location /if2/ { if (\$arg_x) { proxy_pass http://$bp; } $pass }
+        location ~ ^/if3 { if (\$arg_x) { proxy_pass http://$bp; } $pass }
         location /except/ { limit_except GET { allow all; } $pass }
         location /name/ { gate_cursor "arg:a b&=+%"; $pass }
         location /arg/ { gate_cursor arg:off; $pass }
@@ -610,6 +611,12 @@ subtest 'counts' => sub {
 
     is($cursors->{'shop.example/if2/'}{requests}, 2,
         'an "if" counts for its location');
+
+    $t->get("/if3?x=1&cursor=$good");
+    $cursors = $g->status->{cursors};
+    is(join(' ', map { "$_ $cursors->{$_}{requests}" }
+        grep { m{/if3} } keys %$cursors), 'shop.example~ ^/if3 1',
+        'of a regex, too');
 
     my $last = $cursors->{'shop.example/when/'};
     $t->get("/when/?cursor=$good") for 1 .. 3;

@@ -352,9 +352,7 @@ gate_cursor_claim_is(const gate_cursor_t *c, const char *name, size_t len,
 
     node = &c->json.node[i];
 
-    /* behind what is the caller's own */
-
-    claim = c->room + GATE_CURSOR_BYTES;
+    claim = c->room;
 
     switch (node->type) {
 

@@ -21,7 +21,8 @@
  * No name may be twice in their payload (nor in the header), at its top: that
  * is where claims are.
  *
- * Modes, which differ for envelopes only:
+ * Modes, which differ for envelopes, and for the "ts" of a detached one, which
+ * strict refuses where it is in the future:
  *   compat    agrees with the service's verifier on every text, except that
  *             it refuses, as malformed: bytes outside of the base64 alphabets,
  *             data after a "=", a "ts" that is NaN or Infinity, and what is
@@ -146,7 +147,7 @@ typedef enum {
 } gate_cursor_form_e;
 
 
-/* Room for one verification at a time; some 70 KB. */
+/* Room for one verification at a time; some 50 KB. */
 
 typedef struct {
     unsigned char      bytes[GATE_CURSOR_BYTES];
@@ -169,7 +170,7 @@ typedef struct {
     /* of a cursor that is valid or expired */
     gate_json_t            json;       /* of the envelope or the payload */
     uint32_t               payload;    /* the payload's node */
-    unsigned char         *room;       /* GATE_CURSOR_BYTES, for the caller */
+    unsigned char         *room;       /* what a claim means is read there */
 } gate_cursor_t;
 
 

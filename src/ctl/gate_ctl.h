@@ -57,7 +57,6 @@ typedef struct {
     const char            *cursor;
     double                 now;        /* --now, or the clock's */
     int                    show;
-    unsigned               given;      /* bits of gate_ctl_option_t.bit */
 } gate_ctl_args_t;
 
 #define GATE_CTL_SIGN    1u

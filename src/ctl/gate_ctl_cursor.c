@@ -18,7 +18,7 @@ static int gate_ctl_judge(const gate_ctl_args_t *a,
     const gate_cursor_key_t *const key[], const unsigned char *s, size_t len);
 
 
-/* 70 KB and more are not for the stack */
+/* so much is not for the stack */
 static gate_cursor_scratch_t  gate_ctl_scratch;
 static unsigned char          gate_ctl_shown[sizeof(gate_ctl_scratch.text)];
 

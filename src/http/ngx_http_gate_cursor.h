@@ -195,8 +195,9 @@ const gate_cursor_t *ngx_http_gate_cursor_claims(ngx_http_request_t *r,
 
 /*
  * The request's cursor, or that of another query.  NGX_DECLINED: there is none
- * or an empty one; NGX_BUSY: there are more than one may be; NGX_ABORT: services
- * may see another.  It is good until the next one is looked for.
+ * or an empty one; NGX_BUSY: there are more than one may be; NGX_ABORT: not
+ * all services would see the same one.  It is good until the next one is
+ * looked for.
  */
 ngx_int_t ngx_http_gate_cursor_find(ngx_http_request_t *r,
     ngx_http_gate_cursor_t *cursor, ngx_str_t *args, ngx_str_t *value);

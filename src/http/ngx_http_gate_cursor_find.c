@@ -103,9 +103,11 @@ ngx_http_gate_cursor_hidden(ngx_http_request_t *r,
     hash = ngx_strlchr(p, last, '#');
     p = hash ? ngx_strlchr(p, last, '?') : NULL;
 
-    if (p++ == NULL) {
+    if (p == NULL) {
         return 0;
     }
+
+    p++;
 
     gate_args_find(&all, p, last - p, cursor->name.data, cursor->name.len);
 

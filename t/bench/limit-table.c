@@ -34,14 +34,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <sys/mman.h>
 
-#if defined(__x86_64__)
-#include <x86intrin.h>
-#endif
+#include "ticks.h"
 
 #ifdef __linux__
 #include <linux/perf_event.h>
@@ -78,75 +75,8 @@ static gate_limit_table_t  *table;
 static gate_limit_env_t     env;
 static gate_rate_t          rate = { 100000, 1000000 };  /* nobody is limited */
 static uint8_t              cls;
-static uint64_t             random_state = 88172645463325252;
 static double               tick;      /* ns */
 static double               empty;     /* of the readings alone */
-
-
-static uint64_t
-random_next(void)
-{
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-
-    return random_state * UINT64_C(2685821657736338717);
-}
-
-
-static double
-nsec(void)
-{
-    struct timespec  ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (double) ts.tv_sec * 1e9 + (double) ts.tv_nsec;
-}
-
-
-static inline uint64_t
-counter(void)
-{
-#if defined(__x86_64__)
-
-    uint64_t  n;
-
-    _mm_lfence();
-    n = __rdtsc();
-    _mm_lfence();
-
-    return n;
-
-#elif defined(__aarch64__)
-
-    uint64_t  n;
-
-    __asm__ volatile ("isb; mrs %0, cntvct_el0; isb" : "=r" (n) :: "memory");
-
-    return n;
-
-#else
-
-    return (uint64_t) nsec();
-
-#endif
-}
-
-
-static void
-calibrate(void)
-{
-    double    from;
-    uint64_t  n;
-
-    from = nsec();
-    n = counter();
-
-    while (nsec() - from < 50e6) { /* void */ }
-
-    tick = (nsec() - from) / (double) (counter() - n);
-}
 
 
 /* The n-th key, 32 bytes. */
@@ -228,18 +158,6 @@ prepare(int mode, uint64_t keys)
 }
 
 
-static int
-compare(const void *a, const void *b)
-{
-    uint64_t  x, y;
-
-    x = *(const uint64_t *) a;
-    y = *(const uint64_t *) b;
-
-    return x < y ? -1 : x > y;
-}
-
-
 static uint64_t  samples[SAMPLES];
 
 
@@ -269,15 +187,15 @@ alone(int what, uint64_t keys, unsigned n, unsigned char *other,
     sum = 0;
 
     for (i = 0; i < n; i++) {
-        key_of(random_next() % keys, key);
-        at = (random_next() >> 16) % table->slots;
+        key_of(ticks_next() % keys, key);
+        at = (ticks_next() >> 16) % table->slots;
         env.now += 1000;
 
         for (j = 0; other != NULL && j < 4096; j++) {
-            sum += other[(random_next() >> 38) & ~63u]++;
+            sum += other[(ticks_next() >> 38) & ~63u]++;
         }
 
-        from = counter();
+        from = ticks();
 
         if (what == DECISION) {
             sum += (unsigned) decide(key);
@@ -287,10 +205,10 @@ alone(int what, uint64_t keys, unsigned n, unsigned char *other,
                                __ATOMIC_SEQ_CST);
         }
 
-        samples[i] = counter() - from;
+        samples[i] = ticks() - from;
     }
 
-    qsort(samples, n, sizeof(uint64_t), compare);
+    qsort(samples, n, sizeof(uint64_t), ticks_compare);
 
     *median = percentile(n, 0.5) - empty;
     *p99 = percentile(n, 0.99) - empty;
@@ -313,17 +231,17 @@ in_a_row(uint64_t keys)
     for (i = 0; i < ROW; i += BATCH) {
 
         for (j = 0; j < BATCH; j++) {
-            key_of(random_next() % keys, key[j]);
+            key_of(ticks_next() % keys, key[j]);
         }
 
-        from = nsec();
+        from = ticks_nsec();
 
         for (j = 0; j < BATCH; j++) {
             env.now += 1000;
             (void) decide(key[j]);
         }
 
-        total += nsec() - from;
+        total += ticks_nsec() - from;
     }
 
     return total / ROW;
@@ -421,7 +339,7 @@ count(int mode, unsigned n)
     prepare(mode, COUNTED);
 
     for (i = 0; i < n; i++) {
-        key_of(random_next() % COUNTED, key);
+        key_of(ticks_next() % COUNTED, key);
         env.now += 1000;
         (void) decide(key);
     }
@@ -498,7 +416,7 @@ main(int argc, char **argv)
 
     memset(other, 1, (UINT64_C(1) << 26) + 64);
 
-    calibrate();
+    tick = ticks_length();
     prepare(MODE_ALONE, 1000);
     alone(NOTHING, 1000, SAMPLES, NULL, &empty, &ignored);
 

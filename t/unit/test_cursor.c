@@ -536,13 +536,6 @@ test_claims(void)
            && test_is("n\xc3\xa9", "1"),
            "a claim is what it means, not how it is written");
 
-    memset(test_c.room, 'x', GATE_CURSOR_BYTES);
-    (void) test_is("aud", "/api");
-    for (i = 0; i < GATE_CURSOR_BYTES && test_c.room[i] == 'x'; i++) {
-        /* void */
-    }
-    tap_ok(i == GATE_CURSOR_BYTES, "the caller's room is left alone");
-
     tap_ok(test_says(test_plain(
                "{\"a\":\"\",\"b\":\"sha256:2c26b46b68ffc68ff99b453c1d304134"
                "13422d706483bfa0f98a5e886266e7ae\",\"c\":\"sha256:2C26B46B68"
