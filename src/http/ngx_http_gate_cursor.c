@@ -534,6 +534,12 @@ ngx_http_gate_cursor_verify(ngx_http_gate_cursor_ctx_t *cx, ngx_str_t *cursor)
     cx->ns = (uint64_t) (to.tv_sec - from.tv_sec) * 1000000000
              + (uint64_t) to.tv_nsec - (uint64_t) from.tv_nsec;
 
+    /* a clock may stand still so long, and 0 is "nothing was verified" */
+
+    if (cx->ns == 0) {
+        cx->ns = 1;
+    }
+
     cx->serial = ++ngx_http_gate_cursor_serial;
 }
 

@@ -66,8 +66,6 @@ typedef struct {
     ngx_uint_t                   live;        /* this worker can read it */
     ngx_uint_t                   bad;         /* what it has now is no key:
                                                  the last good one stays */
-    u_char                      *file;        /* of the configuration */
-    ngx_uint_t                   line;
     ngx_gate_cursor_key_conf_t  *conf;
 } ngx_http_gate_cursor_key_t;
 

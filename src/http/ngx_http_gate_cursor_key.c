@@ -137,8 +137,6 @@ ngx_http_gate_cursor_key_parse(ngx_conf_t *cf)
     }
 
     k->alg = -1;
-    k->file = cf->conf_file->file.name.data;
-    k->line = cf->conf_file->line;
 
     value = cf->args->elts;
 
@@ -461,12 +459,6 @@ ngx_int_t
 ngx_http_gate_cursor_watch(ngx_cycle_t *cycle, ngx_http_gate_main_conf_t *gmcf)
 {
     ngx_event_t  *ev;
-
-    /* without a master a reload may bring the first key to this process */
-
-    if (gmcf->cursor_keys.nelts == 0 && ngx_process != NGX_PROCESS_SINGLE) {
-        return NGX_OK;
-    }
 
     /* the master may have read them long ago */
 
