@@ -112,8 +112,12 @@ subtest 'what the status tells of Redis' => sub {
 
 subtest 'who else is there' => sub {
     for my $node ($one, $two) {
-        wait_for { status($node)->{fleet}{alive} == 2 } timeout => $secs,
-            what => 'to see each other';
+        # the first word of a node may come before all its workers are there
+        wait_for {
+            my $seen = status($node)->{fleet};
+            $seen->{alive} == 2
+                && !grep { ($_->{info}{workers} || 0) != 2 } @{ $seen->{nodes} }
+        } timeout => $secs, what => 'to see each other, with all workers';
         my $f = status($node)->{fleet};
         is($f->{total}, 2, 'two in all');
         is(scalar @{ $f->{nodes} }, 2, 'both by name');
@@ -208,7 +212,7 @@ subtest 'what all nodes counted' => sub {
             my $sum = $ro->{fleet}{canary}{requests};
             my $other = status($node == $one ? $two : $one)
                 ->{rollouts}{shop}{arms}{canary}{requests};
-            $sum == $own + $other && !redis($node)->{unsent}
+            ($sum || 0) == $own + $other && !redis($node)->{unsent}
                 && $ro->{fleet}{totals}{canary}{requests} >= $sum
         } timeout => $secs, what => 'the sums';
         my $f = status($node)->{rollouts}{shop}{fleet};
