@@ -157,7 +157,8 @@ for my $keys (20000, 64, 3000) {
 # workers that are killed
 
 {
-    change(%same, a => 'key=$arg_k rate=400r/h');
+    # so slow that nothing comes back meanwhile
+    change(%same, a => 'key=$arg_k rate=400r/d');
 
     my $load = $t->load(port => $t->port, uri => '/proxy?k=killed',
         rate => 400, duration => 3 * Gate::scale(), conns => 20);
