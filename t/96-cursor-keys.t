@@ -196,7 +196,7 @@ subtest 'what is wrong is said by nginx -t' => sub {
 
     my @case = (
         ['id=x', qr/"gate_cursor_key" needs "file="/],
-        ['file=', qr/invalid parameter "file="/],
+        ['file=', qr/invalid parameter, it must be "file="/],
         ['file=%%DIR%%/keys/none', qr/none" cannot be opened \(2: No such/],
         ['file=%%DIR%%/keys/empty', qr{keys/empty" is empty}],
         ['file=%%DIR%%/keys/line', qr{keys/line": it is empty}],
@@ -222,8 +222,8 @@ subtest 'what is wrong is said by nginx -t' => sub {
         ['file=%%DIR%%/keys/good id=', qr/invalid id ""/],
         ['file=%%DIR%%/keys/good id=a/b', qr{invalid id "a/b"}],
         ['file=%%DIR%%/keys/good id=' . 'x' x 65, qr/invalid id "x+"/],
-        ['secret=hunter2hunter2',
-            qr/invalid parameter "secret=", it must be "file="/],
+        (map { [$_, qr/invalid parameter, it must be "file="/] }
+            'secret=hunter2hunter2', 'hunter2hunter2', 'aHVudGVyMmh1bnRlcjI='),
         ['file=%%DIR%%/keys/good; gate_cursor_key file=%%DIR%%/keys/good',
             qr{keys/good" is named twice here}],
         ['file=%%DIR%%/keys/good id=a; '
@@ -238,6 +238,7 @@ subtest 'what is wrong is said by nginx -t' => sub {
         my ($code, $out) = $t->test_http("gate_cursor_key $args;");
         isnt($code, 0, "refused: $args");
         like($out, $like, "why: $args");
+        unlike($out, qr/hunter2|aHVudG/, 'and not what may be a key');
         like($out, qr{test\.conf:\d+}, "where: $args");
         unlike($out, qr/hunter2|a-good-secret|not hexadecimal, but|open-to/,
             "no byte of it: $args");

@@ -600,12 +600,12 @@ ngx_http_gate_cursor_count(ngx_http_gate_cursor_ctx_t *cx,
     loc = cx->loc;
 
     if (loc->conf) {
-        ngx_gate_cursor_count(loc->conf->sh, cx->status, cx->ns, refused,
-                              observed);
+        ngx_gate_cursor_count(ngx_gate_cursor_of(loc->conf), cx->status,
+                              cx->ns, refused, observed);
     }
 
     if (cx->status == GATE_CURSOR_VALID) {
-        ngx_gate_cursor_hit(loc->file[cx->key]->conf->sh);
+        ngx_gate_cursor_hit(ngx_gate_cursor_key_of(loc->file[cx->key]->conf));
     }
 }
 

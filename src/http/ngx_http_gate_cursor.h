@@ -66,7 +66,7 @@ typedef struct {
     ngx_uint_t                   live;        /* this worker can read it */
     ngx_uint_t                   bad;         /* what it has now is no key:
                                                  the last good one stays */
-    ngx_gate_cursor_key_conf_t  *conf;
+    ngx_gate_cursor_conf_t      *conf;
 } ngx_http_gate_cursor_key_t;
 
 

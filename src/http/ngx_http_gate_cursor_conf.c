@@ -773,7 +773,7 @@ ngx_http_gate_cursor_loc_counters(ngx_conf_t *cf,
     name.data = p;
     name.len = ngx_sprintf(p, "%V%s%V", &server, sign, &clcf->name) - p;
 
-    loc->conf = ngx_gate_cursor_add(cf->pool, &gmcf->node, &name);
+    loc->conf = ngx_gate_cursor_add(cf->pool, &gmcf->node.cursors, &name);
 
     return loc->conf ? NGX_OK : NGX_ERROR;
 }

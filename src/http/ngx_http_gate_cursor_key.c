@@ -223,15 +223,14 @@ ngx_http_gate_cursor_key_param(ngx_conf_t *cf, ngx_http_gate_cursor_key_t *k,
         return NGX_OK;
     }
 
-    /* its value may be a key of somebody who thought that it belongs here */
-
-    if (eq) {
-        value->len = eq + 1 - value->data;
-    }
+    /*
+     * It may be the key itself, of somebody who thought that it belongs here:
+     * base64 has a "=" at its end, too.
+     */
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "invalid parameter \"%V\", it must be \"file=\", "
-                       "\"id=\", \"format=\" or \"alg=\"", value);
+                       "invalid parameter, it must be \"file=\", \"id=\", "
+                       "\"format=\" or \"alg=\"");
 
     return NGX_ERROR;
 }
@@ -302,8 +301,8 @@ ngx_http_gate_cursor_key_load(ngx_conf_t *cf, ngx_http_gate_main_conf_t *gmcf,
 
     *kp = k;
 
-    k->conf = ngx_gate_cursor_key_add(cf->pool, &gmcf->node,
-                                      k->id.len ? &k->id : &k->path);
+    k->conf = ngx_gate_cursor_add(cf->pool, &gmcf->node.cursor_keys,
+                                  k->id.len ? &k->id : &k->path);
     if (k->conf == NULL) {
         return NGX_ERROR;
     }
@@ -618,7 +617,7 @@ ngx_http_gate_cursor_key_take(ngx_http_gate_cursor_key_t *k, ngx_str_t *text,
     ngx_explicit_memzero(digest, sizeof(digest));
 
     if (changed || !same) {
-        ngx_gate_add(&k->conf->sh->reads_total, 1);
+        ngx_gate_add(&ngx_gate_cursor_key_of(k->conf)->reads_total, 1);
     }
 
     if (!same) {
@@ -654,8 +653,8 @@ ngx_http_gate_cursor_key_bad(ngx_http_gate_cursor_key_t *k, const char *it,
     k->bad = 1;
     k->live = 1;
 
-    ngx_gate_add(&k->conf->sh->reads_total, 1);
-    ngx_gate_add(&k->conf->sh->errors_total, 1);
+    ngx_gate_add(&ngx_gate_cursor_key_of(k->conf)->reads_total, 1);
+    ngx_gate_add(&ngx_gate_cursor_key_of(k->conf)->errors_total, 1);
 
     ngx_log_error(NGX_LOG_WARN, log, 0,
                   "gate: cursor key file \"%V\" has changed, but is not to be "

@@ -22,32 +22,21 @@
 
 typedef struct {
     ngx_str_t                     label;
-    ngx_gate_cursor_t            *sh;
+    ngx_gate_cursor_head_t       *sh;
 } ngx_http_gate_cursor_row_t;
-
-
-typedef struct {
-    ngx_str_t                     label;
-    ngx_gate_cursor_key_t        *sh;
-} ngx_http_gate_cursor_key_row_t;
 
 
 static json_t *ngx_http_gate_json_cursor(ngx_gate_cursor_t *c);
 static json_t *ngx_http_gate_json_cursor_time(ngx_gate_cursor_t *c);
 static json_t *ngx_http_gate_json_cursor_key(ngx_http_gate_cursor_key_t *k);
-static size_t ngx_http_gate_cursor_name(char *dst, const char *name);
 static ngx_http_gate_cursor_row_t *ngx_http_gate_cursor_rows(
-    ngx_http_gate_out_t *out, ngx_gate_node_t *node, ngx_uint_t *n);
-static ngx_http_gate_cursor_key_row_t *ngx_http_gate_cursor_key_rows(
-    ngx_http_gate_out_t *out, ngx_gate_node_t *node, ngx_uint_t *n);
-static ngx_int_t ngx_http_gate_cursor_label(ngx_pool_t *pool,
-    const char *name, ngx_str_t *label);
+    ngx_http_gate_out_t *out, ngx_array_t *confs, ngx_uint_t *n);
 static void ngx_http_gate_metrics_cursor_counts(ngx_http_gate_out_t *out,
     ngx_http_gate_cursor_row_t *row, ngx_uint_t n);
 static void ngx_http_gate_metrics_cursor_times(ngx_http_gate_out_t *out,
     ngx_http_gate_cursor_row_t *row, ngx_uint_t n);
 static void ngx_http_gate_metrics_cursor_keys(ngx_http_gate_out_t *out,
-    ngx_http_gate_cursor_key_row_t *row, ngx_uint_t n);
+    ngx_http_gate_cursor_row_t *row, ngx_uint_t n);
 
 
 /* by gate_cursor_weak_e */
@@ -60,7 +49,6 @@ static const char *const  ngx_http_gate_cursor_weak[] = {
 json_t *
 ngx_http_gate_json_cursors(ngx_gate_node_t *node)
 {
-    char                      name[NGX_GATE_CURSOR_NAME_LEN];
     json_t                   *o;
     ngx_uint_t                i;
     ngx_gate_cursor_conf_t  **cc;
@@ -72,10 +60,8 @@ ngx_http_gate_json_cursors(ngx_gate_node_t *node)
 
         /* several may share one object: it has the name, and is set again */
 
-        (void) ngx_http_gate_cursor_name(name, cc[i]->sh->name);
-
-        ngx_http_gate_json_set(o, name,
-                               ngx_http_gate_json_cursor(cc[i]->sh));
+        ngx_http_gate_json_set(o, cc[i]->sh->name,
+                       ngx_http_gate_json_cursor(ngx_gate_cursor_of(cc[i])));
     }
 
     return o;
@@ -182,7 +168,7 @@ ngx_http_gate_json_cursor_key(ngx_http_gate_cursor_key_t *k)
     json_t                 *o;
     ngx_gate_cursor_key_t  *sh;
 
-    sh = k->conf->sh;
+    sh = ngx_gate_cursor_key_of(k->conf);
     o = json_object();
 
     ngx_http_gate_json_set(o, "id", k->id.len
@@ -207,54 +193,24 @@ ngx_http_gate_json_cursor_key(ngx_http_gate_cursor_key_t *k)
 }
 
 
-/*
- * A name that is cut may end within a character, and a location need not be
- * UTF-8 at all: jansson and Prometheus refuse both.  The length.
- */
-
-static size_t
-ngx_http_gate_cursor_name(char *dst, const char *name)
-{
-    size_t  i, len;
-
-    len = ngx_strlen(name);
-
-    ngx_memcpy(dst, name, len + 1);
-
-    if (gate_text_clean((u_char *) dst, len)) {
-        return len;
-    }
-
-    for (i = 0; i < len; i++) {
-
-        if (dst[i] < 0x20 || dst[i] >= 0x7f) {
-            dst[i] = '?';
-        }
-    }
-
-    return len;
-}
-
-
 void
 ngx_http_gate_metrics_cursors(ngx_http_gate_out_t *out,
     ngx_http_gate_main_conf_t *gmcf)
 {
-    ngx_uint_t                       n;
-    ngx_http_gate_cursor_row_t      *row;
-    ngx_http_gate_cursor_key_row_t  *key;
+    ngx_uint_t                   n;
+    ngx_http_gate_cursor_row_t  *row;
 
-    row = ngx_http_gate_cursor_rows(out, &gmcf->node, &n);
+    row = ngx_http_gate_cursor_rows(out, &gmcf->node.cursors, &n);
 
     if (row && n) {
         ngx_http_gate_metrics_cursor_counts(out, row, n);
         ngx_http_gate_metrics_cursor_times(out, row, n);
     }
 
-    key = ngx_http_gate_cursor_key_rows(out, &gmcf->node, &n);
+    row = ngx_http_gate_cursor_rows(out, &gmcf->node.cursor_keys, &n);
 
-    if (key && n) {
-        ngx_http_gate_metrics_cursor_keys(out, key, n);
+    if (row && n) {
+        ngx_http_gate_metrics_cursor_keys(out, row, n);
     }
 }
 
@@ -262,25 +218,28 @@ ngx_http_gate_metrics_cursors(ngx_http_gate_out_t *out,
 /* Of objects that several names share there must be one series only. */
 
 static ngx_http_gate_cursor_row_t *
-ngx_http_gate_cursor_rows(ngx_http_gate_out_t *out, ngx_gate_node_t *node,
+ngx_http_gate_cursor_rows(ngx_http_gate_out_t *out, ngx_array_t *confs,
     ngx_uint_t *n)
 {
+    u_char                       *name;
+    size_t                        len;
+    ngx_str_t                    *label;
     ngx_uint_t                    i, k;
     ngx_gate_cursor_conf_t      **cc;
     ngx_http_gate_cursor_row_t   *row;
 
     *n = 0;
 
-    row = ngx_palloc(out->pool, (node->cursors.nelts + 1)
+    row = ngx_palloc(out->pool, (confs->nelts + 1)
                                 * sizeof(ngx_http_gate_cursor_row_t));
     if (row == NULL) {
         out->failed = 1;
         return NULL;
     }
 
-    cc = node->cursors.elts;
+    cc = confs->elts;
 
-    for (i = 0; i < node->cursors.nelts; i++) {
+    for (i = 0; i < confs->nelts; i++) {
 
         for (k = 0; k < *n && row[k].sh != cc[i]->sh; k++) { /* void */ }
 
@@ -290,84 +249,24 @@ ngx_http_gate_cursor_rows(ngx_http_gate_out_t *out, ngx_gate_node_t *node,
 
         row[k].sh = cc[i]->sh;
 
-        if (ngx_http_gate_cursor_label(out->pool, cc[i]->sh->name,
-                                       &row[k].label)
-            != NGX_OK)
-        {
+        name = (u_char *) cc[i]->sh->name;
+        len = ngx_strlen(name);
+        label = &row[k].label;
+
+        label->len = gate_escape_label(NULL, name, len);
+
+        label->data = ngx_pnalloc(out->pool, label->len);
+        if (label->data == NULL) {
             out->failed = 1;
             return NULL;
         }
+
+        (void) gate_escape_label(label->data, name, len);
 
         (*n)++;
     }
 
     return row;
-}
-
-
-static ngx_http_gate_cursor_key_row_t *
-ngx_http_gate_cursor_key_rows(ngx_http_gate_out_t *out, ngx_gate_node_t *node,
-    ngx_uint_t *n)
-{
-    ngx_uint_t                        i, k;
-    ngx_gate_cursor_key_conf_t      **kc;
-    ngx_http_gate_cursor_key_row_t   *row;
-
-    *n = 0;
-
-    row = ngx_palloc(out->pool, (node->cursor_keys.nelts + 1)
-                                * sizeof(ngx_http_gate_cursor_key_row_t));
-    if (row == NULL) {
-        out->failed = 1;
-        return NULL;
-    }
-
-    kc = node->cursor_keys.elts;
-
-    for (i = 0; i < node->cursor_keys.nelts; i++) {
-
-        for (k = 0; k < *n && row[k].sh != kc[i]->sh; k++) { /* void */ }
-
-        if (k < *n) {
-            continue;
-        }
-
-        row[k].sh = kc[i]->sh;
-
-        if (ngx_http_gate_cursor_label(out->pool, kc[i]->sh->name,
-                                       &row[k].label)
-            != NGX_OK)
-        {
-            out->failed = 1;
-            return NULL;
-        }
-
-        (*n)++;
-    }
-
-    return row;
-}
-
-
-static ngx_int_t
-ngx_http_gate_cursor_label(ngx_pool_t *pool, const char *name,
-    ngx_str_t *label)
-{
-    char    text[NGX_GATE_CURSOR_NAME_LEN];
-    size_t  len;
-
-    len = ngx_http_gate_cursor_name(text, name);
-
-    label->len = gate_escape_label(NULL, (u_char *) text, len);
-
-    label->data = ngx_pnalloc(pool, label->len);
-    if (label->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    (void) gate_escape_label(label->data, (u_char *) text, len);
-
-    return NGX_OK;
 }
 
 
@@ -375,19 +274,21 @@ static void
 ngx_http_gate_metrics_cursor_counts(ngx_http_gate_out_t *out,
     ngx_http_gate_cursor_row_t *row, ngx_uint_t n)
 {
-    ngx_uint_t  i, s;
+    ngx_uint_t          i, s;
+    ngx_gate_cursor_t  *c;
 
     ngx_http_gate_family(out, "cursor_requests_total", "counter",
                          "Requests whose cursor was looked at, and what it "
                          "was.");
 
     for (i = 0; i < n; i++) {
+        c = ngx_gate_cursor_of(&row[i]);
 
         for (s = 0; s < GATE_CURSOR_STATUSES; s++) {
             ngx_http_gate_print(out, "nginx_gate_cursor_requests_total"
                                 "{location=\"%V\",status=\"%s\"} %uL\n",
                                 &row[i].label, gate_cursor_status_name[s],
-                                ngx_gate_peek(&row[i].sh->status_total[s]));
+                                ngx_gate_peek(&c->status_total[s]));
         }
     }
 
@@ -395,9 +296,11 @@ ngx_http_gate_metrics_cursor_counts(ngx_http_gate_out_t *out,
                          "Requests that were refused for their cursor.");
 
     for (i = 0; i < n; i++) {
+        c = ngx_gate_cursor_of(&row[i]);
+
         ngx_http_gate_print(out, "nginx_gate_cursor_refused_total"
                             "{location=\"%V\"} %uL\n", &row[i].label,
-                            ngx_gate_peek(&row[i].sh->refused_total));
+                            ngx_gate_peek(&c->refused_total));
     }
 
     ngx_http_gate_family(out, "cursor_observed_total", "counter",
@@ -405,9 +308,11 @@ ngx_http_gate_metrics_cursor_counts(ngx_http_gate_out_t *out,
                          "were observed.");
 
     for (i = 0; i < n; i++) {
+        c = ngx_gate_cursor_of(&row[i]);
+
         ngx_http_gate_print(out, "nginx_gate_cursor_observed_total"
                             "{location=\"%V\"} %uL\n", &row[i].label,
-                            ngx_gate_peek(&row[i].sh->observed_total));
+                            ngx_gate_peek(&c->observed_total));
     }
 }
 
@@ -416,18 +321,20 @@ static void
 ngx_http_gate_metrics_cursor_times(ngx_http_gate_out_t *out,
     ngx_http_gate_cursor_row_t *row, ngx_uint_t n)
 {
-    u_char      le[sizeof("0.000000") + NGX_INT32_LEN], *p;
-    uint64_t    count;
-    ngx_uint_t  i, b;
+    u_char              le[sizeof("0.000000") + NGX_INT32_LEN], *p;
+    uint64_t            count;
+    ngx_uint_t          i, b;
+    ngx_gate_cursor_t  *c;
 
     ngx_http_gate_family(out, "cursor_verify_seconds", "histogram",
                          "Time that verifying a cursor took.");
 
     for (i = 0; i < n; i++) {
+        c = ngx_gate_cursor_of(&row[i]);
         count = 0;
 
         for (b = 0; b < NGX_GATE_CURSOR_HIST - 1; b++) {
-            count += ngx_gate_peek(&row[i].sh->hist[b]);
+            count += ngx_gate_peek(&c->hist[b]);
 
             p = ngx_sprintf(le, "0.%06uD", ngx_gate_cursor_bounds[b]);
 
@@ -438,14 +345,14 @@ ngx_http_gate_metrics_cursor_times(ngx_http_gate_out_t *out,
                                 &row[i].label, (size_t) (p - le), le, count);
         }
 
-        count += ngx_gate_peek(&row[i].sh->hist[b]);
+        count += ngx_gate_peek(&c->hist[b]);
 
         ngx_http_gate_print(out, "nginx_gate_cursor_verify_seconds_bucket"
                             "{location=\"%V\",le=\"+Inf\"} %uL\n",
                             &row[i].label, count);
         ngx_http_gate_print(out, "nginx_gate_cursor_verify_seconds_sum"
                             "{location=\"%V\"} %.9f\n", &row[i].label,
-                            (double) ngx_gate_peek(&row[i].sh->nsec_total)
+                            (double) ngx_gate_peek(&c->nsec_total)
                             / 1e9);
         ngx_http_gate_print(out, "nginx_gate_cursor_verify_seconds_count"
                             "{location=\"%V\"} %uL\n",
@@ -456,17 +363,20 @@ ngx_http_gate_metrics_cursor_times(ngx_http_gate_out_t *out,
 
 static void
 ngx_http_gate_metrics_cursor_keys(ngx_http_gate_out_t *out,
-    ngx_http_gate_cursor_key_row_t *row, ngx_uint_t n)
+    ngx_http_gate_cursor_row_t *row, ngx_uint_t n)
 {
-    ngx_uint_t  i;
+    ngx_uint_t              i;
+    ngx_gate_cursor_key_t  *k;
 
     ngx_http_gate_family(out, "cursor_key_hits_total", "counter",
                          "Valid cursors that were made with this key.");
 
     for (i = 0; i < n; i++) {
+        k = ngx_gate_cursor_key_of(&row[i]);
+
         ngx_http_gate_print(out, "nginx_gate_cursor_key_hits_total"
                             "{key=\"%V\"} %uL\n", &row[i].label,
-                            ngx_gate_peek(&row[i].sh->hits_total));
+                            ngx_gate_peek(&k->hits_total));
     }
 
     ngx_http_gate_family(out, "cursor_key_errors_total", "counter",
@@ -474,8 +384,10 @@ ngx_http_gate_metrics_cursor_keys(ngx_http_gate_out_t *out,
                          "that is not to be used.");
 
     for (i = 0; i < n; i++) {
+        k = ngx_gate_cursor_key_of(&row[i]);
+
         ngx_http_gate_print(out, "nginx_gate_cursor_key_errors_total"
                             "{key=\"%V\"} %uL\n", &row[i].label,
-                            ngx_gate_peek(&row[i].sh->errors_total));
+                            ngx_gate_peek(&k->errors_total));
     }
 }

@@ -18,10 +18,11 @@
 #include "core/gate_text.h"
 
 
-static ngx_gate_cursor_t *ngx_gate_cursor_reserve_one(ngx_gate_node_t *node,
-    ngx_str_t *name);
-static ngx_gate_cursor_key_t *ngx_gate_cursor_reserve_key(
-    ngx_gate_node_t *node, ngx_str_t *name);
+static ngx_int_t ngx_gate_cursor_reserve_all(ngx_gate_node_t *node,
+    ngx_array_t *confs, ngx_gate_cursor_head_t **list, size_t size);
+static ngx_gate_cursor_head_t *ngx_gate_cursor_reserve_one(
+    ngx_gate_node_t *node, ngx_gate_cursor_head_t **list, ngx_str_t *name,
+    size_t size);
 static ngx_uint_t ngx_gate_cursor_named(const char *have, ngx_str_t *name);
 static ngx_int_t ngx_gate_cursor_label(ngx_pool_t *pool, ngx_str_t *label,
     ngx_str_t *name);
@@ -39,26 +40,34 @@ const uint32_t  ngx_gate_cursor_bounds[NGX_GATE_CURSOR_HIST - 1] = {
 ngx_int_t
 ngx_gate_cursor_reserve_locked(ngx_gate_node_t *node)
 {
-    ngx_uint_t                    i;
-    ngx_gate_cursor_conf_t      **cc;
-    ngx_gate_cursor_key_conf_t  **kc;
-
-    cc = node->cursors.elts;
-
-    for (i = 0; i < node->cursors.nelts; i++) {
-        cc[i]->sh = ngx_gate_cursor_reserve_one(node, &cc[i]->name);
-
-        if (cc[i]->sh == NULL) {
-            return NGX_ERROR;
-        }
+    if (ngx_gate_cursor_reserve_all(node, &node->cursors, &node->sh->cursors,
+                                    sizeof(ngx_gate_cursor_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
-    kc = node->cursor_keys.elts;
+    return ngx_gate_cursor_reserve_all(node, &node->cursor_keys,
+                                       &node->sh->cursor_keys,
+                                       sizeof(ngx_gate_cursor_key_t));
+}
 
-    for (i = 0; i < node->cursor_keys.nelts; i++) {
-        kc[i]->sh = ngx_gate_cursor_reserve_key(node, &kc[i]->name);
 
-        if (kc[i]->sh == NULL) {
+/* size: of an object of that list. */
+
+static ngx_int_t
+ngx_gate_cursor_reserve_all(ngx_gate_node_t *node, ngx_array_t *confs,
+    ngx_gate_cursor_head_t **list, size_t size)
+{
+    ngx_uint_t                i;
+    ngx_gate_cursor_conf_t  **cc;
+
+    cc = confs->elts;
+
+    for (i = 0; i < confs->nelts; i++) {
+        cc[i]->sh = ngx_gate_cursor_reserve_one(node, list, &cc[i]->name,
+                                                size);
+        if (cc[i]->sh == NULL) {
             return NGX_ERROR;
         }
     }
@@ -67,23 +76,24 @@ ngx_gate_cursor_reserve_locked(ngx_gate_node_t *node)
 }
 
 
-static ngx_gate_cursor_t *
-ngx_gate_cursor_reserve_one(ngx_gate_node_t *node, ngx_str_t *name)
+static ngx_gate_cursor_head_t *
+ngx_gate_cursor_reserve_one(ngx_gate_node_t *node,
+    ngx_gate_cursor_head_t **list, ngx_str_t *name, size_t size)
 {
-    ngx_uint_t          n;
-    ngx_gate_cursor_t  *c, *others;
+    ngx_uint_t               n;
+    ngx_gate_cursor_head_t  *head, *others;
 
     n = 0;
     others = NULL;
 
-    for (c = node->sh->cursors; c; c = c->next) {
+    for (head = *list; head; head = head->next) {
 
-        if (ngx_gate_cursor_named(c->name, name)) {
-            return c;
+        if (ngx_gate_cursor_named(head->name, name)) {
+            return head;
         }
 
-        if (ngx_gate_cursor_named(c->name, &ngx_gate_cursor_others)) {
-            others = c;
+        if (ngx_gate_cursor_named(head->name, &ngx_gate_cursor_others)) {
+            others = head;
         }
 
         n++;
@@ -98,62 +108,17 @@ ngx_gate_cursor_reserve_one(ngx_gate_node_t *node, ngx_str_t *name)
         name = &ngx_gate_cursor_others;
     }
 
-    c = ngx_slab_calloc_locked(node->shpool, sizeof(ngx_gate_cursor_t));
-    if (c == NULL) {
+    head = ngx_slab_calloc_locked(node->shpool, size);
+    if (head == NULL) {
         return NULL;
     }
 
-    ngx_gate_text(c->name, sizeof(c->name), name->data, name->len);
+    ngx_gate_text(head->name, sizeof(head->name), name->data, name->len);
 
-    c->next = node->sh->cursors;
-    ngx_gate_store(&node->sh->cursors, c);
+    head->next = *list;
+    ngx_gate_store(list, head);
 
-    return c;
-}
-
-
-static ngx_gate_cursor_key_t *
-ngx_gate_cursor_reserve_key(ngx_gate_node_t *node, ngx_str_t *name)
-{
-    ngx_uint_t              n;
-    ngx_gate_cursor_key_t  *k, *others;
-
-    n = 0;
-    others = NULL;
-
-    for (k = node->sh->cursor_keys; k; k = k->next) {
-
-        if (ngx_gate_cursor_named(k->name, name)) {
-            return k;
-        }
-
-        if (ngx_gate_cursor_named(k->name, &ngx_gate_cursor_others)) {
-            others = k;
-        }
-
-        n++;
-    }
-
-    if (n >= NGX_GATE_CURSORS) {
-
-        if (others) {
-            return others;
-        }
-
-        name = &ngx_gate_cursor_others;
-    }
-
-    k = ngx_slab_calloc_locked(node->shpool, sizeof(ngx_gate_cursor_key_t));
-    if (k == NULL) {
-        return NULL;
-    }
-
-    ngx_gate_text(k->name, sizeof(k->name), name->data, name->len);
-
-    k->next = node->sh->cursor_keys;
-    ngx_gate_store(&node->sh->cursor_keys, k);
-
-    return k;
+    return head;
 }
 
 
@@ -206,7 +171,7 @@ ngx_gate_cursor_label(ngx_pool_t *pool, ngx_str_t *label, ngx_str_t *name)
 
 
 ngx_gate_cursor_conf_t *
-ngx_gate_cursor_add(ngx_pool_t *pool, ngx_gate_node_t *node, ngx_str_t *name)
+ngx_gate_cursor_add(ngx_pool_t *pool, ngx_array_t *confs, ngx_str_t *name)
 {
     ngx_str_t                 label;
     ngx_uint_t                i;
@@ -216,9 +181,9 @@ ngx_gate_cursor_add(ngx_pool_t *pool, ngx_gate_node_t *node, ngx_str_t *name)
         return NULL;
     }
 
-    cc = node->cursors.elts;
+    cc = confs->elts;
 
-    for (i = 0; i < node->cursors.nelts; i++) {
+    for (i = 0; i < confs->nelts; i++) {
 
         if (cc[i]->name.len == label.len
             && ngx_memcmp(cc[i]->name.data, label.data, label.len) == 0)
@@ -228,7 +193,7 @@ ngx_gate_cursor_add(ngx_pool_t *pool, ngx_gate_node_t *node, ngx_str_t *name)
     }
 
     c = ngx_pcalloc(pool, sizeof(ngx_gate_cursor_conf_t));
-    cc = ngx_array_push(&node->cursors);
+    cc = ngx_array_push(confs);
 
     if (c == NULL || cc == NULL) {
         return NULL;
@@ -239,44 +204,6 @@ ngx_gate_cursor_add(ngx_pool_t *pool, ngx_gate_node_t *node, ngx_str_t *name)
     *cc = c;
 
     return c;
-}
-
-
-ngx_gate_cursor_key_conf_t *
-ngx_gate_cursor_key_add(ngx_pool_t *pool, ngx_gate_node_t *node,
-    ngx_str_t *name)
-{
-    ngx_str_t                     label;
-    ngx_uint_t                    i;
-    ngx_gate_cursor_key_conf_t   *k, **kc;
-
-    if (ngx_gate_cursor_label(pool, &label, name) != NGX_OK) {
-        return NULL;
-    }
-
-    kc = node->cursor_keys.elts;
-
-    for (i = 0; i < node->cursor_keys.nelts; i++) {
-
-        if (kc[i]->name.len == label.len
-            && ngx_memcmp(kc[i]->name.data, label.data, label.len) == 0)
-        {
-            return kc[i];
-        }
-    }
-
-    k = ngx_pcalloc(pool, sizeof(ngx_gate_cursor_key_conf_t));
-    kc = ngx_array_push(&node->cursor_keys);
-
-    if (k == NULL || kc == NULL) {
-        return NULL;
-    }
-
-    k->name = label;
-
-    *kc = k;
-
-    return k;
 }
 
 

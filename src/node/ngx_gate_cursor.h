@@ -26,9 +26,16 @@
 #define NGX_GATE_CURSOR_HIST      10    /* the last one: more than 5 ms */
 
 
-struct ngx_gate_cursor_s {
-    ngx_gate_cursor_t         *next;
+/* what the objects of both kinds begin with */
+
+struct ngx_gate_cursor_head_s {
+    ngx_gate_cursor_head_t    *next;
     char                       name[NGX_GATE_CURSOR_NAME_LEN];
+};
+
+
+typedef struct {
+    ngx_gate_cursor_head_t     head;
 
     /* by gate_cursor_status_e; all of them together are the requests */
     uint64_t                   status_total[GATE_CURSOR_STATUSES];
@@ -36,30 +43,27 @@ struct ngx_gate_cursor_s {
     uint64_t                   observed_total;  /* would have been refused */
     uint64_t                   hist[NGX_GATE_CURSOR_HIST];
     uint64_t                   nsec_total;      /* of verifying */
-};
+} ngx_gate_cursor_t;
 
 
-struct ngx_gate_cursor_key_s {
-    ngx_gate_cursor_key_t     *next;
-    char                       name[NGX_GATE_CURSOR_NAME_LEN];
+typedef struct {
+    ngx_gate_cursor_head_t     head;
     uint64_t                   hits_total;
     int64_t                    last;            /* unix s, 0 never */
     uint64_t                   reads_total;     /* of a changed file */
     uint64_t                   errors_total;    /* of those */
-};
+} ngx_gate_cursor_key_t;
 
 
 /* node->cursors and node->cursor_keys: what the configuration names */
 
 typedef struct {
     ngx_str_t                  name;
-    ngx_gate_cursor_t         *sh;
+    ngx_gate_cursor_head_t    *sh;
 } ngx_gate_cursor_conf_t;
 
-typedef struct {
-    ngx_str_t                  name;
-    ngx_gate_cursor_key_t     *sh;
-} ngx_gate_cursor_key_conf_t;
+#define ngx_gate_cursor_of(conf)      ((ngx_gate_cursor_t *) (conf)->sh)
+#define ngx_gate_cursor_key_of(conf)  ((ngx_gate_cursor_key_t *) (conf)->sh)
 
 
 #pragma GCC visibility push(hidden)
@@ -75,13 +79,13 @@ extern const uint32_t  ngx_gate_cursor_bounds[NGX_GATE_CURSOR_HIST - 1];
 ngx_int_t ngx_gate_cursor_reserve_locked(ngx_gate_node_t *node);
 
 /*
- * In the configuration: the conf of that name, made when it is new.  The name
- * is cut to fit.  NULL when memory is short.
+ * In the configuration: the conf of that name in node->cursors or in
+ * node->cursor_keys, made when it is new.  Its name is cut to fit, and has
+ * question marks where it is no text: names that look the same are one.  NULL
+ * when memory is short.
  */
 ngx_gate_cursor_conf_t *ngx_gate_cursor_add(ngx_pool_t *pool,
-    ngx_gate_node_t *node, ngx_str_t *name);
-ngx_gate_cursor_key_conf_t *ngx_gate_cursor_key_add(ngx_pool_t *pool,
-    ngx_gate_node_t *node, ngx_str_t *name);
+    ngx_array_t *confs, ngx_str_t *name);
 
 /*
  * A request was looked at.  ns: what verifying took, 0 where there was nothing

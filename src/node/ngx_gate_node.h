@@ -126,7 +126,7 @@ struct ngx_gate_node_s {
     ngx_array_t                files;     /* of ngx_gate_file_conf_t */
     ngx_array_t                limits;    /* of ngx_gate_limit_conf_t * */
     ngx_array_t                cursors;   /* of ngx_gate_cursor_conf_t * */
-    ngx_array_t                cursor_keys;  /* ngx_gate_cursor_key_conf_t * */
+    ngx_array_t                cursor_keys;  /* likewise */
 
     ngx_gate_zone_t           *sh;
     ngx_slab_pool_t           *shpool;

@@ -542,8 +542,7 @@ typedef struct {
 
 
 /* ngx_gate_cursor.h */
-typedef struct ngx_gate_cursor_s  ngx_gate_cursor_t;
-typedef struct ngx_gate_cursor_key_s  ngx_gate_cursor_key_t;
+typedef struct ngx_gate_cursor_head_s  ngx_gate_cursor_head_t;
 
 
 typedef struct {
@@ -572,8 +571,8 @@ typedef struct {
     ngx_gate_file_t            files[NGX_GATE_FILES];
 
     ngx_gate_rollout_t        *rollouts;
-    ngx_gate_cursor_t         *cursors;
-    ngx_gate_cursor_key_t     *cursor_keys;
+    ngx_gate_cursor_head_t    *cursors;
+    ngx_gate_cursor_head_t    *cursor_keys;
 
     ngx_gate_mode_t            modes[NGX_GATE_MODES];
     ngx_gate_fleet_t           fleet;
