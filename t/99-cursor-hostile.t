@@ -562,6 +562,10 @@ subtest 'reloads, and workers that die' => sub {
             $t->reload(wait => 0);
             $t->kill_worker;
         }
+
+        # the answers to those that the dead had counted are lost
+        my $now = counted('/l/', 'valid');
+        wait_for { counted('/l/', 'valid') > $now + 40 } what => 'requests';
     });
 
     cmp_ok($valid->{status}{200}, '>', 20, 'requests');
